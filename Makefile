@@ -1,0 +1,50 @@
+# Each command sets up what it needs on a fresh machine, in .venv, then does its job and prints what it runs.
+PYTHON ?= python3
+PY := .venv/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --constraint constraints.txt
+PINS := pyproject.toml constraints.txt setup.py
+KERNEL := src/peekserve/kernel/loops.py
+
+.PHONY: demo test check bench build format clean
+.DEFAULT_GOAL := test
+
+demo: build                       ## the whole thing in a few minutes: prepare, profile, serve, compare
+	.venv/bin/peekserve demo $(ARGS)
+
+test: .venv/.dev build            ## all tests; ARGS="-k name" for some
+	HYPOTHESIS_PROFILE=ci $(PY) -m pytest -n 2 $(ARGS)
+
+check: .venv/.dev build           ## ruff and strict mypy
+	$(PY) -m ruff check
+	$(PY) -m mypy
+
+bench: .venv/.dev build           ## speed and memory, printed; needs a quiet machine
+	set -e; for script in bench/[!_]*.py; do echo "$$script"; $(PY) $$script; done
+
+build: .venv/.kernel              ## the compiled kernel, whenever its source changed
+
+format: .venv/.dev
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+.venv/.base: constraints.txt      # the kernel is built with these two in place, not in an environment of its own
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(INSTALL) --upgrade pip setuptools Cython
+	touch $@
+
+.venv/.demo: .venv/.base $(PINS)
+	$(INSTALL) --no-build-isolation --editable '.[demo,grpc]'
+	touch $@
+
+.venv/.dev: .venv/.demo
+	$(INSTALL) --group dev
+	touch $@
+
+.venv/.kernel: .venv/.demo $(KERNEL)
+	PEEKSERVE_KERNEL=compiled $(PY) -c "import peekserve.kernel" 2>/dev/null \
+		|| $(PY) setup.py --quiet build_ext --inplace
+	touch $@
+
+clean:                            ## what the build made; .venv stays
+	rm -rf build dist src/*.egg-info src/peekserve/kernel/_loops*.so .venv/.demo .venv/.kernel

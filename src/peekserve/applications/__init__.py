@@ -1,0 +1,1 @@
+"""Three small applications with real data, trained models and a card each: what `peekserve demo` serves."""

@@ -1,0 +1,1 @@
+"""Which appliance draws this current: waveforms of uneven length, three variants."""

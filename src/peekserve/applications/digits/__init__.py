@@ -1,0 +1,1 @@
+"""Handwritten digits, spoilt by noise and by a shaky frame: one image, four variants."""

@@ -1,0 +1,66 @@
+"""Writes a repository of demo applications: declarations and models from this package, data from others.
+
+The data are read in processes of their own, which end and take pandas and scikit-learn with them.
+"""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from peekserve.errors import DataUnavailable, UnknownApplication
+
+HOME = Path(__file__).parent
+# What must be installed for each application's data; seglearn uses pandas without saying so.
+NEEDS = {"digits": ("sklearn",), "watch": ("seglearn", "pandas"), "appliances": ("sktime",)}
+NAMES = tuple(NEEDS)
+WRITTEN = ("reference", "validation", "test")
+PATIENCE_S = 300.0
+
+
+def models(name: str) -> list[Path]:
+    """The shipped models of an application, by name of the variant."""
+    return sorted((HOME / name / "models").glob("*.onnx"))
+
+
+def prepare(directory: Path, names: Sequence[str] = NAMES) -> None:
+    """Write `directory`/NAME for each name: application.yaml, VARIANT/model.onnx, and the labelled data as npz.
+
+    An npz holds one float32 array per input, `labels` and `groups` (int64), and for a ragged input also
+    `NAME_length` (int64). Raises UnknownApplication, or DataUnavailable where a package of the extra
+    `peekserve[demo]` is missing; nothing is written then.
+    """
+    for name in names:
+        if name not in NEEDS:
+            raise UnknownApplication(f"there is no demo application {name!r}; there are {', '.join(NAMES)}")
+        missing = [package for package in NEEDS[name] if importlib.util.find_spec(package) is None]
+        if missing:
+            raise DataUnavailable(
+                f"the data of {name!r} come with {' and '.join(missing)}, not installed here: "
+                "pip install 'peekserve[demo]'"
+            )
+    for name in names:
+        place = directory / name
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(HOME / name / "application.yaml", place / "application.yaml")
+        for model in models(name):
+            (place / model.stem).mkdir(exist_ok=True)
+            shutil.copyfile(model, place / model.stem / "model.onnx")
+        with tempfile.TemporaryDirectory() as scratch:
+            load_elsewhere(name, Path(scratch))
+            for part in WRITTEN:
+                shutil.copyfile(Path(scratch) / f"{part}.npz", place / f"{part}.npz")
+
+
+def load_elsewhere(name: str, out: Path) -> None:
+    """Run the application's loader in a process of its own; it writes train, reference, validation, test as npz."""
+    command = [sys.executable, "-m", f"peekserve.applications.{name}.load", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise DataUnavailable(
+            f"the data of {name!r} could not be read ({last}); are the versions those of 'peekserve[demo]'?"
+        )

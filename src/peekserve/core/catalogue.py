@@ -1,0 +1,137 @@
+"""Applications as arrays: lanes, variants and weights under small integers, as policies and the kernel read them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from peekserve.awareness.estimate import profiled
+from peekserve.domain.application import Application
+from peekserve.domain.profile import Quality
+from peekserve.domain.utility import Penalty, PenaltyKind, PenaltyTables
+from peekserve.errors import InvalidConfiguration, UnknownApplication
+from peekserve.policies.base import Floats, LaneView
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTable:
+    """What every variant costs on one kind of device. A variant without a timing there costs infinitely much.
+
+    `latency_s`: one float64 [V, max batch + 1] for each lane. `load_s`, `bytes`: float64 [W]. `fastest_s`: one
+    float64 [V] for each lane, a batch of one row without its load.
+    """
+
+    latency_s: tuple[Floats, ...]
+    load_s: Floats
+    bytes: Floats
+    fastest_s: tuple[Floats, ...]
+
+
+class Catalogue:
+    """An index over a fixed set of applications. Everything in it is read-only."""
+
+    def __init__(self, applications: Iterable[Application]) -> None:
+        self.applications = tuple(applications)
+        self._index = {app.name: i for i, app in enumerate(self.applications)}
+        if len(self._index) != len(self.applications):
+            raise InvalidConfiguration("two applications have one name")
+        weights = dict.fromkeys(v.weights for app in self.applications for v in app.variants)
+        self.weights = tuple(weights)
+        self._weights_index = {name: i for i, name in enumerate(self.weights)}
+        self.classes = max((len(app.classes) for app in self.applications), default=0)
+        self.variants = max((len(app.variants) for app in self.applications), default=0)
+        self.recall = tuple(_recall(app) for app in self.applications)
+        self.lanes, self._first_lane = self._lay_lanes()
+        tables = [q.penalty for app in self.applications for _, q in app.queries]
+        self._tables_of = {p: i for i, p in enumerate(t for t in tables if t.kind is PenaltyKind.TABLE)}
+        self.tables = PenaltyTables.of(list(self._tables_of))
+        # The peek's answer is worth its own profile, never its own belief (SneakPeek, section 5.3.1).
+        self.instant = tuple(
+            float(profiled(app.peek.quality, app.weights)) if app.peek and app.peek.quality else float("nan")
+            for app in self.applications
+        )
+        self._devices: dict[str, DeviceTable] = {}
+
+    def application(self, name: str) -> int:
+        """Index of an application. Raises UnknownApplication."""
+        try:
+            return self._index[name]
+        except KeyError:
+            raise UnknownApplication(
+                f"no application {name!r}; there are {', '.join(sorted(self._index)) or 'none'}"
+            ) from None
+
+    def lane(self, application: int, bucket: int) -> int:
+        return self._first_lane[application] + bucket
+
+    def penalty(self, penalty: Penalty, deadline_s: float) -> tuple[int, float]:
+        """A penalty as (kind, width) columns; a table's width is its index in `tables`."""
+        if penalty.kind is PenaltyKind.TABLE:
+            return int(penalty.kind), float(self._tables_of[penalty])
+        return int(penalty.kind), penalty.width_s(deadline_s)
+
+    def device(self, device: str) -> DeviceTable:
+        """The timing of everything on one kind of device, made once."""
+        if device not in self._devices:
+            self._devices[device] = self._time(device)
+        return self._devices[device]
+
+    def _lay_lanes(self) -> tuple[tuple[LaneView, ...], tuple[int, ...]]:
+        lanes: list[LaneView] = []
+        first: list[int] = []
+        for a, app in enumerate(self.applications):
+            first.append(len(lanes))
+            for bucket in range(app.buckets):
+                lanes.append(
+                    LaneView(
+                        name=app.name if app.buckets == 1 else f"{app.name}/{bucket}",
+                        application=a,
+                        bucket=bucket,
+                        variants=tuple(v.name for v in app.variants),
+                        profiled=frozen(np.array([_profiled(v.quality, app) for v in app.variants])),
+                        weights=frozen(
+                            np.array([self._weights_index[v.weights] for v in app.variants], dtype=np.int32)
+                        ),
+                        max_batch=frozen(np.array([v.max_batch for v in app.variants], dtype=np.int32)),
+                    )
+                )
+        return tuple(lanes), tuple(first)
+
+    def _time(self, device: str) -> DeviceTable:
+        load_s = np.zeros(len(self.weights))
+        size = np.zeros(len(self.weights))
+        latency: list[Floats] = []
+        for lane in self.lanes:
+            variants = self.applications[lane.application].variants
+            table = np.full((len(variants), int(lane.max_batch.max()) + 1), np.inf)
+            for v, variant in enumerate(variants):
+                timing = variant.timing.get(device)
+                if timing is None:
+                    continue
+                table[v, : variant.max_batch + 1] = timing.curve(lane.bucket).table(variant.max_batch)
+                w = int(lane.weights[v])
+                load_s[w] = max(load_s[w], timing.load_s)
+                size[w] = max(size[w], timing.bytes)
+            table[:, 0] = 0.0
+            latency.append(frozen(table))
+        return DeviceTable(tuple(latency), frozen(load_s), frozen(size), tuple(t[:, 1] for t in latency))
+
+
+def frozen(array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+    """The same array, read-only from now on."""
+    array.flags.writeable = False
+    return array
+
+
+def _profiled(quality: Quality | None, app: Application) -> float:
+    return float(profiled(quality, app.weights)) if quality else 1.0 / len(app.classes)
+
+
+def _recall(app: Application) -> Floats:
+    # A variant that was never profiled is believed to guess: it is served when pinned or alone, never preferred.
+    guess = (1.0 / len(app.classes),) * len(app.classes)
+    return frozen(np.array([v.quality.recall if v.quality else guess for v in app.variants], dtype=np.float64))

@@ -1,0 +1,219 @@
+"""What each worker holds, what it was given, and when it should be free."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from peekserve.core.catalogue import Catalogue, DeviceTable
+from peekserve.domain.messages import Command, Load, RunBatch, Unload
+from peekserve.domain.request import RowRef
+from peekserve.errors import InvariantBroken
+from peekserve.policies.base import WorkerView
+
+
+@dataclass(slots=True)
+class Committed:
+    """A batch that a worker was given. `slots` are the backlog's; `refs` say whose they were."""
+
+    id: int
+    worker: str
+    lane: int
+    variant: int
+    slots: tuple[int, ...]
+    refs: tuple[RowRef, ...]
+    expected: tuple[float | None, ...]
+    duration_s: float
+    predicted_at: float
+    overdue_at: float
+
+
+@dataclass(slots=True)
+class _Worker:
+    name: str
+    device: str
+    budget: float
+    table: DeviceTable
+    up: bool = True
+    free_at: float = 0.0
+    resident: list[int] = field(default_factory=list)
+    queue: deque[Committed] = field(default_factory=deque)
+
+
+class Fleet:
+    """Workers by name, in the order in which they first came up."""
+
+    def __init__(self, catalogue: Catalogue, hang_s: float) -> None:
+        self._catalogue = catalogue
+        self._hang_s = hang_s
+        self._workers: dict[str, _Worker] = {}
+        self._batches: dict[int, Committed] = {}
+
+    # ---- what happens to workers ----
+
+    def up(self, name: str, device: str, budget_bytes: float, now: float) -> None:
+        """A worker came up, new or again; it holds nothing."""
+        known = self._workers.get(name)
+        if known is not None and known.queue:
+            raise InvariantBroken(f"worker {name!r} came up while it still holds {len(known.queue)} batches")
+        self._workers[name] = _Worker(name, device, budget_bytes, self._catalogue.device(device), free_at=now)
+
+    def down(self, name: str) -> list[Committed]:
+        """A worker is gone; the batches that went with it."""
+        worker = self._workers.get(name)
+        if worker is None:
+            return []
+        lost = list(worker.queue)
+        for batch in lost:
+            del self._batches[batch.id]
+        worker.queue.clear()
+        worker.resident.clear()
+        worker.up = False
+        return lost
+
+    def preload(self, name: str, now: float) -> list[Command]:
+        """Fill a new worker's budget: the best variant of each application, then the second best, while they fit."""
+        worker = self._workers[name]
+        lanes = {lane.application: lane for lane in reversed(self._catalogue.lanes)}
+        commands: list[Command] = []
+        wanted = [
+            (rank, a, int(v))
+            for a, lane in lanes.items()
+            for rank, v in enumerate(np.argsort(-lane.profiled, kind="stable"))
+            if np.isfinite(worker.table.latency_s[self._catalogue.lanes.index(lane)][v, 1])
+        ]
+        for _, a, v in sorted(wanted):
+            app, w = self._catalogue.applications[a], int(lanes[a].weights[v])
+            if w not in worker.resident and self._held(worker) + worker.table.bytes[w] <= worker.budget:
+                worker.resident.append(w)
+                worker.free_at += float(worker.table.load_s[w])
+                commands.append(Load(name, self._catalogue.weights[w], app.name, app.variants[v].name))
+        worker.free_at = max(worker.free_at, now)
+        return commands
+
+    def commit(self, name: str, batch: Committed, closed: str, now: float) -> list[Command]:
+        """Give a worker a batch, its weights first. Least recently used weights make room (findings, section 0)."""
+        worker = self._workers[name]
+        lane = self._catalogue.lanes[batch.lane]
+        app = self._catalogue.applications[lane.application]
+        variant = app.variants[batch.variant]
+        w = int(lane.weights[batch.variant])
+        commands: list[Command] = []
+        load_s = 0.0
+        if w in worker.resident:
+            worker.resident.remove(w)
+        else:
+            load_s = float(worker.table.load_s[w])
+            need = float(worker.table.bytes[w])
+            while worker.resident and self._held(worker) + need > worker.budget:
+                commands.append(Unload(name, self._catalogue.weights[worker.resident.pop(0)]))
+            commands.append(Load(name, variant.weights, app.name, variant.name))
+        worker.resident.append(w)
+        run_s = float(worker.table.latency_s[batch.lane][batch.variant, len(batch.slots)])
+        batch.duration_s = load_s + run_s
+        batch.predicted_at = max(now, worker.free_at) + batch.duration_s
+        batch.overdue_at = batch.predicted_at + max(self._hang_s, 20.0 * batch.duration_s)
+        worker.free_at = batch.predicted_at
+        worker.queue.append(batch)
+        self._batches[batch.id] = batch
+        commands.append(
+            RunBatch(batch.id, name, app.name, variant.name, lane.bucket, batch.refs, batch.duration_s, closed)
+        )
+        return commands
+
+    def done(self, batch_id: int, finished_at: float) -> Committed | None:
+        """A batch ended, well or badly. None when it is not ours any more: lost with its worker, or told twice."""
+        batch = self._batches.pop(batch_id, None)
+        if batch is None:
+            return None
+        worker = self._workers[batch.worker]
+        worker.queue.remove(batch)
+        # What follows starts now: its predicted end moves by as much as this one was early or late.
+        at = finished_at
+        for following in worker.queue:
+            at += following.duration_s
+            following.predicted_at = at
+            following.overdue_at = at + max(self._hang_s, 20.0 * following.duration_s)
+        worker.free_at = at
+        return batch
+
+    def load_failed(self, name: str, weights: str) -> None:
+        worker = self._workers[name]
+        w = self._catalogue.weights.index(weights)
+        if w in worker.resident:
+            worker.resident.remove(w)
+
+    # ---- what can be seen ----
+
+    def available(self, now: float, lead_s: float) -> list[str]:
+        """Workers that can take work: idle, or with one batch that should end within `lead_s`."""
+        return [
+            w.name
+            for w in self._workers.values()
+            if w.up and (not w.queue or lead_s == np.inf or (len(w.queue) == 1 and w.free_at - now <= lead_s))
+        ]
+
+    def next_available_at(self, now: float, lead_s: float) -> float:
+        """When the next busy worker should come within `lead_s` of its end; infinite without a lead, since an idle
+        worker announces itself."""
+        if lead_s <= 0.0:
+            return float("inf")
+        soon = (w.free_at - lead_s for w in self._workers.values() if w.up and len(w.queue) == 1)
+        return min((at for at in soon if at > now), default=float("inf"))
+
+    def idle(self) -> bool:
+        """Is some worker up with nothing to do?"""
+        return any(w.up and not w.queue for w in self._workers.values())
+
+    def batches(self) -> Iterator[Committed]:
+        return iter(self._batches.values())
+
+    def next_overdue_at(self) -> float:
+        return min((w.queue[0].overdue_at for w in self._workers.values() if w.up and w.queue), default=float("inf"))
+
+    def overdue(self, now: float) -> list[str]:
+        """Workers whose running batch should have ended long ago."""
+        return [w.name for w in self._workers.values() if w.up and w.queue and w.queue[0].overdue_at <= now]
+
+    def suspect(self, name: str) -> None:
+        """Asked to restart: no work for it until it comes up again."""
+        self._workers[name].up = False
+
+    def fastest_s(self, lane: int) -> npt.NDArray[np.float64]:
+        """float64 [V]: the least time for one row of this lane, by variant, over the workers that are known."""
+        rows = [w.table.fastest_s[lane] for w in self._workers.values()]
+        variants = len(self._catalogue.lanes[lane].variants)
+        # With no worker yet there is nothing to know: every variant may turn out quick enough.
+        return np.min(rows, axis=0) if rows else np.zeros(variants)
+
+    def view(self, names: list[str], now: float) -> tuple[WorkerView, ...]:
+        return tuple(
+            WorkerView(
+                w.name,
+                max(now, w.free_at),
+                tuple(w.resident),
+                w.budget,
+                w.table.latency_s,
+                w.table.load_s,
+                w.table.bytes,
+            )
+            for w in (self._workers[name] for name in names)
+        )
+
+    def check(self) -> None:
+        """Raises InvariantBroken when residency passes a budget or a batch is in no queue."""
+        queued = [b.id for w in self._workers.values() for b in w.queue]
+        if sorted(queued) != sorted(self._batches):
+            raise InvariantBroken(f"batches {sorted(self._batches)} are known, {sorted(queued)} are queued")
+        for worker in self._workers.values():
+            if len(set(worker.resident)) != len(worker.resident):
+                raise InvariantBroken(f"worker {worker.name!r} holds weights twice: {worker.resident}")
+            if len(worker.resident) > 1 and self._held(worker) > worker.budget:
+                raise InvariantBroken(
+                    f"worker {worker.name!r} holds {self._held(worker):.0f} of {worker.budget:.0f} bytes"
+                )
+
+    def _held(self, worker: _Worker) -> float:
+        return float(sum(worker.table.bytes[w] for w in worker.resident))

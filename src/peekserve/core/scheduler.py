@@ -1,0 +1,446 @@
+"""The scheduler as a state machine: what happened goes in, what to do comes out.
+
+Theory. A request holds rows; each row has a belief, a variant and a batch of its own, and the request has one
+deadline and one outcome. A row is PENDING (its peek is still expected), WAITING (may be planned), RUNNING (in a
+batch) or settled. These are all the ways through:
+
+    Arrived ──> PENDING ──Peeked / patience over──> WAITING ──plan──> RUNNING ──BatchDone──> settled
+                   │                                  │  ^               │
+                   └────────── doomed ────────────────┤  └── worker lost ┘
+                                                      └──> the peek's answer, or none (on_miss)
+
+`handle` only notes what an event changed; planning itself happens on Woke. A change asks for Woke at once (or at
+the window's end), and a driver delivers it after the other events of the same instant, so that ten arrivals in one
+turn of the event loop are planned once. One timer serves everything: the next plan, the next row that nothing can
+save any more, the next peek that is too late to wait for, the next worker that should be almost free, and the next
+batch that is so long overdue that its worker must hang.
+
+A row is *doomed* from `doom_at` on: the last instant at which even the quickest allowed variant, started at once on
+an idle worker, could still be in time. What happens then is the application's `on_miss`; with `late` it never
+happens. A request whose rows still run when it is due is settled at its deadline all the same (`late` excepted),
+and what its batch brings later is thrown away: the client is told in time, one way or the other.
+"""
+
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import numpy as np
+
+from peekserve.core.backlog import PENDING, RUNNING, WAITING, Backlog, Slots
+from peekserve.core.catalogue import Catalogue
+from peekserve.core.fleet import Committed, Fleet
+from peekserve.core.planning import Planning, Rolling
+from peekserve.domain.application import OnMiss
+from peekserve.domain.messages import (
+    Answer,
+    Arrived,
+    Batch,
+    BatchDone,
+    BatchFailed,
+    Cancelled,
+    Command,
+    Event,
+    Loaded,
+    LoadFailed,
+    Peek,
+    Peeked,
+    Plan,
+    Restart,
+    WakeAt,
+    Woke,
+    WorkerDown,
+    WorkerUp,
+)
+from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, RowRef, Source
+from peekserve.errors import InvariantBroken
+from peekserve.policies.base import Floats, Policy
+
+INF = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a scheduler behaves, apart from its policy.
+
+    `margin_s`: taken off every deadline, for what lies between a batch's end and the client (live: the way back).
+    `patience_s`: how long a row waits for its peek. `peek`: ask for peeks at all. `on_miss`: instead of what the
+    applications say. `max_rows`: more unsettled rows than this are refused. `hang_s`: a batch that is overdue by this
+    much, or by 20 times its own length, condemns its worker. `preload`: fill an idle machine's new worker with weights
+    before there is work for it. `attempts`: how often a row may lose its worker.
+    """
+
+    planning: Planning = field(default_factory=Rolling)
+    margin_s: float = 0.0
+    patience_s: float = 0.010
+    peek: bool = True
+    preload: bool = False
+    on_miss: OnMiss | None = None
+    max_rows: int = 4096
+    hang_s: float = 1.0
+    attempts: int = 3
+
+
+@dataclass(slots=True)
+class _Open:
+    """A request without its outcome yet."""
+
+    request: Request
+    application: int
+    on_miss: OnMiss
+    slots: list[int]
+    answers: list[RowAnswer | None]
+    left: int
+    predicted_at: float | None = None
+    first_start: float = INF
+
+
+class Scheduler:
+    """Decides everything: which variant, which order, which batch, what to refuse. No IO, no clock, no tensors."""
+
+    def __init__(self, policy: Policy, catalogue: Catalogue, options: Options | None = None) -> None:
+        self._policy = policy
+        self._catalogue = catalogue
+        self._options = options or Options()
+        self._backlog = Backlog(catalogue)
+        self._fleet = Fleet(catalogue, self._options.hang_s)
+        self._open: dict[str, _Open] = {}
+        self._enabled = np.ones((max(len(catalogue.lanes), 1), catalogue.variants), dtype=np.bool_)
+        self._batches = 0
+        self._plan_at = INF
+        self._woken_for: list[str] = []
+        self._wake_at = INF
+        self._out: list[Command] = []
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Take one event at the instant `now` (seconds, never less than before); the commands that follow from it.
+
+        Events about requests and batches that are settled already are ignored: they lost a race. Raises
+        UnknownApplication, UnknownVariant or InvalidRequest for a request that the doors should not have let in, and
+        InvariantBroken for a bug.
+        """
+        self._out = []
+        match event:
+            case Woke():
+                self._wake_at = INF
+                self._woke(now)
+            case Arrived(request):
+                self._arrived(request, now)
+            case Peeked(request_id, counts):
+                self._peeked(request_id, counts, now)
+            case BatchDone():
+                self._batch_done(event, now)
+            case BatchFailed():
+                self._batch_failed(event, now)
+            case Cancelled(request_id):
+                if request_id in self._open:
+                    self._close(self._open[request_id], Outcome.CANCELLED, Reason.CANCELLED, "the client went away")
+            case WorkerUp(worker, device, budget):
+                self._fleet.up(worker, device, budget, now)
+                # With work waiting, what is loaded first is for the policy to say.
+                if self._options.preload and not self._open:
+                    self._out += self._fleet.preload(worker, now)
+                self._changed(now)
+            case WorkerDown(worker, error):
+                self._worker_down(worker, error, now)
+            case LoadFailed(worker, weights, _):
+                self._load_failed(worker, weights, now)
+            case Loaded():
+                pass
+            case _:
+                assert_never(event)
+        self._set_timer(now)
+        return self._out
+
+    @property
+    def open_requests(self) -> int:
+        return len(self._open)
+
+    @property
+    def open_rows(self) -> int:
+        return self._backlog.rows
+
+    def check(self) -> None:
+        """Every invariant. Raises InvariantBroken. For tests and simulations: it looks at everything."""
+        self._backlog.check()
+        self._fleet.check()
+        if sum(o.left for o in self._open.values()) != self._backlog.rows:
+            raise InvariantBroken(
+                f"open requests miss {sum(o.left for o in self._open.values())} rows, {self._backlog.rows} are held"
+            )
+        running = {s for b in self._fleet.batches() for s, ref in zip(b.slots, b.refs, strict=True) if self._mine(s, ref)}
+        claimed = set(np.flatnonzero(self._backlog.state == RUNNING).tolist())
+        if running != claimed:
+            raise InvariantBroken(f"rows {sorted(claimed ^ running)} run in no batch, or in one that is not theirs")
+
+    # ---- events ----
+
+    def _arrived(self, request: Request, now: float) -> None:
+        if request.id in self._open:
+            raise InvariantBroken(f"request id {request.id!r} is used twice")
+        a = self._catalogue.application(request.application)
+        app = self._catalogue.applications[a]
+        opts = self._options
+        on_miss = opts.on_miss or app.on_miss
+        late_ok = on_miss is OnMiss.LATE
+        if self._backlog.rows + request.rows > opts.max_rows:
+            detail = f"{self._backlog.rows} rows wait or run and {request.rows} came; the limit is {opts.max_rows}"
+            self._out.append(Answer(request.id, Outcome.REFUSED, Reason.OVERLOADED, detail=detail))
+            return
+        lane = self._catalogue.lane(a, request.bucket)
+        fastest = np.where(self._enabled[lane, : len(app.variants)], self._fleet.fastest_s(lane), INF)
+        slots = self._backlog.add(request, opts.margin_s, fastest, late_ok)
+        entry = _Open(request, a, on_miss, slots, [None] * request.rows, request.rows)
+        self._open[request.id] = entry
+        look = opts.peek and app.peek is not None and request.counts is None
+        hopeless = float(self._backlog.doom_at[slots[0]]) < now
+        if hopeless and (on_miss is OnMiss.REJECT or not (look or request.counts)):
+            self._turn_away(entry, now)
+            return
+        if request.counts is not None:
+            self._backlog.observe(slots, np.array(request.counts, dtype=np.float64))
+        elif look:
+            if hopeless:  # only the peek's own answer can be in time: it may take until the deadline
+                self._backlog.doom_at[slots] = request.due_at - opts.margin_s
+            self._backlog.expect(slots, min(now + opts.patience_s, request.due_at))
+            self._out.append(Peek(request.id))
+        if not look:
+            self._changed(now)
+
+    def _turn_away(self, entry: _Open, now: float) -> None:
+        quickest = float(self._backlog.quickest_s[entry.slots[0]])
+        if quickest == INF:
+            detail = f"no worker can run a variant of {entry.request.application!r} that this request allows"
+            self._close(entry, Outcome.REFUSED, Reason.NOT_READY, detail)
+            return
+        detail = (
+            f"the quickest variant needs {quickest * 1e3:.1f} ms and a margin of {self._options.margin_s * 1e3:.1f} ms; "
+            f"{entry.request.slack_s(now) * 1e3:.1f} ms are left"
+        )
+        self._close(entry, Outcome.REFUSED, Reason.DEADLINE_INFEASIBLE, detail)
+
+    def _peeked(self, request_id: str, counts: Floats | None, now: float) -> None:
+        entry = self._open.get(request_id)
+        if entry is None:
+            return
+        kept = [(row, s) for row, s in enumerate(entry.slots) if entry.answers[row] is None]
+        slots = [s for _, s in kept]
+        if counts is not None:
+            self._backlog.observe(slots, counts[[row for row, _ in kept]])
+        self._backlog.release(slots)
+        self._changed(now)
+
+    def _batch_done(self, event: BatchDone, now: float) -> None:
+        batch = self._fleet.done(event.batch_id, event.finished_at)
+        if batch is None:
+            return
+        lane = self._catalogue.lanes[batch.lane]
+        shape = (len(batch.slots), len(self._catalogue.applications[lane.application].classes))
+        if event.scores.shape != shape:
+            self._failed(batch, f"the runtime returned scores {event.scores.shape} instead of {shape}", now)
+            return
+        self._changed(now)
+        name = lane.variants[batch.variant]
+        labels = event.scores.argmax(axis=1)
+        for i, (slot, ref) in enumerate(zip(batch.slots, batch.refs, strict=True)):
+            if self._mine(slot, ref):
+                scores = tuple(event.scores[i].tolist())
+                answer = RowAnswer(
+                    int(labels[i]), scores, Source.MODEL, name, batch.expected[i],
+                    batch.id, event.started_at, event.finished_at,
+                )  # fmt: skip
+                self._settle_row(self._open[ref.request_id], ref.row, answer, now)
+
+    def _batch_failed(self, event: BatchFailed, now: float) -> None:
+        batch = self._fleet.done(event.batch_id, now)
+        if batch is not None:
+            self._failed(batch, event.error, now)
+
+    def _failed(self, batch: Committed, error: str, now: float) -> None:
+        self._changed(now)
+        for slot, ref in zip(batch.slots, batch.refs, strict=True):
+            if self._mine(slot, ref):
+                # Another variant may do: this one is not asked again for this row.
+                self._backlog.give_back(slot)
+                if not self._backlog.forbid(slot, batch.variant):
+                    entry = self._open[ref.request_id]
+                    self._close(entry, Outcome.FAILED, Reason.BACKEND_ERROR, error)
+
+    def _worker_down(self, worker: str, error: str, now: float) -> None:
+        lost = self._fleet.down(worker)
+        self._changed(now)
+        for batch in lost:
+            for slot, ref in zip(batch.slots, batch.refs, strict=True):
+                if self._mine(slot, ref) and self._backlog.give_back(slot) >= self._options.attempts:
+                    entry = self._open[ref.request_id]
+                    detail = f"lost its worker {self._options.attempts} times, the last one was {worker}: {error}"
+                    self._close(entry, Outcome.FAILED, Reason.BACKEND_ERROR, detail)
+
+    def _load_failed(self, worker: str, weights: str, now: float) -> None:
+        self._fleet.load_failed(worker, weights)
+        w = self._catalogue.weights.index(weights)
+        for i, lane in enumerate(self._catalogue.lanes):
+            self._enabled[i, : len(lane.weights)] &= lane.weights != w
+        self._changed(now)
+
+    # ---- waking ----
+
+    def _woke(self, now: float) -> None:
+        if self._backlog.release_overdue(now):
+            self._changed(now)
+        self._settle_doomed(now)
+        self._settle_due(now)
+        for worker in self._fleet.overdue(now):
+            self._fleet.suspect(worker)
+            self._out.append(Restart(worker, "its batch is long overdue"))
+        workers = self._fleet.available(now, self._options.planning.lead_s)
+        fresh = not self._options.planning.whole and workers != self._woken_for
+        if workers and (self._plan_at <= now or fresh):
+            self._plan_now(workers, now)
+
+    def _plan_now(self, workers: list[str], now: float) -> None:
+        self._plan_at = INF
+        self._woken_for = workers
+        slots = self._backlog.waiting()
+        if not len(slots):
+            return
+        view = self._backlog.view(slots, now, self._fleet.view(workers, now), self._enabled)
+        plan = self._policy.plan(view)
+        planning = self._options.planning
+        started: set[int] = set()
+        for batch in plan.batches:
+            if planning.whole or batch.worker not in started:
+                started.add(batch.worker)
+                self._run(batch, slots, workers[batch.worker], now)
+        self._woken_for = self._fleet.available(now, planning.lead_s)
+        # An idle worker after planning means that the policy has no use for it: waiting would change nothing.
+        self._answer_instantly(plan, slots, hold=planning.hold and not self._fleet.idle(), now=now)
+
+    def _run(self, batch: Batch, slots: Slots, worker: str, now: float) -> None:
+        taken = slots[np.asarray(batch.rows, dtype=np.int64)]
+        self._backlog.take(taken)
+        backlog = self._backlog
+        lane = self._catalogue.lanes[batch.lane]
+        if not (backlog.lane[taken] == batch.lane).all():
+            raise InvariantBroken(f"a batch of lane {lane.name!r} holds rows of another")
+        quality = self._catalogue.applications[lane.application].variants[batch.variant].quality
+        expected = backlog.accuracy[taken, batch.variant].tolist() if quality else [None] * len(taken)
+        self._batches += 1
+        refs = tuple(RowRef(backlog.request[s], backlog.row[s]) for s in taken)
+        committed = Committed(
+            self._batches, worker, batch.lane, batch.variant, tuple(taken.tolist()), refs, tuple(expected), 0.0, 0.0, 0.0
+        )
+        closed = batch.closed
+        if closed == "policy" and not len(backlog.waiting()):
+            closed = "idle"
+        self._out += self._fleet.commit(worker, committed, closed, now)
+        for ref in refs:
+            entry = self._open[ref.request_id]
+            entry.predicted_at = max(entry.predicted_at or 0.0, committed.predicted_at)
+
+    def _answer_instantly(self, plan: Plan, slots: Slots, hold: bool, now: float) -> None:
+        self._backlog.granted[slots] = False
+        for i in plan.instant:
+            slot = int(slots[i])
+            if self._backlog.state[slot] != WAITING:
+                raise InvariantBroken("a plan answers a row at once that it also runs, or answers it twice")
+            self._backlog.granted[slot] = True
+            if not hold or self._backlog.doom_at[slot] == INF:
+                self._answer_by_peek(slot, now)
+
+    # ---- rows that nothing can save ----
+
+    def _settle_doomed(self, now: float) -> None:
+        backlog = self._backlog
+        for slot in backlog.doomed(now).tolist():
+            entry = self._open.get(backlog.request[slot])
+            if entry is None or backlog.state[slot] not in (WAITING, PENDING):
+                continue  # settled a moment ago, with another row of its request
+            if backlog.granted[slot] or entry.on_miss is OnMiss.DEGRADE:
+                if not np.isnan(backlog.instant[slot]):
+                    self._answer_by_peek(slot, now)
+                    continue
+                at_deadline = entry.request.due_at - self._options.margin_s
+                if backlog.state[slot] == PENDING and now < at_deadline:
+                    backlog.doom_at[slot] = at_deadline  # its peek may still come
+                    continue
+            self._expire(entry, now)
+
+    def _settle_due(self, now: float) -> None:
+        """Requests that still run at their deadline: told now, whatever their batch brings."""
+        for slot in self._backlog.running_due(now).tolist():
+            entry = self._open.get(self._backlog.request[slot])
+            if entry is None or self._backlog.state[slot] != RUNNING:
+                continue  # settled a moment ago, with another row of its request
+            if entry.on_miss is OnMiss.DEGRADE and not np.isnan(self._backlog.instant[slot]):
+                self._answer_by_peek(slot, now)
+            else:
+                self._expire(entry, now)
+
+    def _expire(self, entry: _Open, now: float) -> None:
+        request = entry.request
+        self._close(
+            entry,
+            Outcome.EXPIRED,
+            Reason.DEADLINE_EXCEEDED,
+            f"{entry.left} of {request.rows} rows could not be answered within {request.deadline_s * 1e3:.1f} ms; "
+            f"{(now - request.arrived_at) * 1e3:.1f} ms have passed",
+        )
+
+    def _answer_by_peek(self, slot: int, now: float) -> None:
+        backlog = self._backlog
+        app = self._catalogue.applications[int(backlog.application[slot])]
+        theta = backlog.theta[slot, : len(app.classes)]
+        answer = RowAnswer(
+            int(theta.argmax()), tuple(theta.tolist()), Source.PEEK, None, float(backlog.instant[slot]),
+            started_at=now, finished_at=now,
+        )  # fmt: skip
+        self._settle_row(self._open[backlog.request[slot]], backlog.row[slot], answer, now)
+
+    # ---- outcomes ----
+
+    def _mine(self, slot: int, ref: RowRef) -> bool:
+        """Does this slot still belong to that row of that request, without an answer?"""
+        return self._backlog.request[slot] == ref.request_id and self._backlog.row[slot] == ref.row
+
+    def _settle_row(self, entry: _Open, row: int, answer: RowAnswer, now: float) -> None:
+        entry.answers[row] = answer
+        entry.left -= 1
+        self._backlog.settle(entry.slots[row])
+        if entry.left:
+            return
+        del self._open[entry.request.id]
+        late = now > entry.request.due_at
+        self._out.append(
+            Answer(
+                entry.request.id,
+                Outcome.LATE if late else Outcome.ANSWERED,
+                Reason.LATE if late else Reason.OK,
+                tuple(a for a in entry.answers if a is not None),
+                predicted_at=entry.predicted_at,
+            )
+        )
+
+    def _close(self, entry: _Open, outcome: Outcome, reason: Reason, detail: str) -> None:
+        """Settle all that is left of a request without an answer."""
+        del self._open[entry.request.id]
+        for row, slot in enumerate(entry.slots):
+            if entry.answers[row] is None:
+                self._backlog.settle(slot)
+        self._out.append(Answer(entry.request.id, outcome, reason, detail=detail, predicted_at=entry.predicted_at))
+
+    # ---- the one timer ----
+
+    def _changed(self, now: float) -> None:
+        self._plan_at = min(self._plan_at, self._options.planning.next_at(now))
+
+    def _set_timer(self, now: float) -> None:
+        backlog, fleet, lead = self._backlog, self._fleet, self._options.planning.lead_s
+        at = min(backlog.next_doom_at(), backlog.next_ready_at(), backlog.next_running_due_at(), fleet.next_overdue_at())
+        if (backlog.state == WAITING).any():
+            if fleet.available(now, lead):
+                at = min(at, self._plan_at)
+            at = min(at, fleet.next_available_at(now, lead))
+        at = max(at, now)
+        if at < INF and at != self._wake_at:
+            self._wake_at = at
+            self._out.append(WakeAt(at))

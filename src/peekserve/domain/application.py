@@ -1,0 +1,159 @@
+"""Applications, their variants and what their owners ask for."""
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from peekserve.domain.profile import LatencyCurve, Quality, Timing
+from peekserve.domain.tensors import InputMap, OutputMap, TensorSpec
+from peekserve.domain.utility import Penalty
+from peekserve.errors import InvalidConfiguration, UnknownVariant
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class OnMiss(StrEnum):
+    """What happens to a row that nothing can answer in time."""
+
+    DEGRADE = "degrade"  # the peek's own answer, in time
+    REJECT = "reject"  # an outcome without an answer, as soon as it is known
+    LATE = "late"  # run it all the same: experiments and soft deadlines
+
+
+@dataclass(frozen=True, slots=True)
+class QueryType:
+    """A kind of question: how soon it wants its answer (seconds after arrival) and what lateness costs."""
+
+    deadline_s: float
+    penalty: Penalty = field(default_factory=Penalty.step)
+
+    def __post_init__(self) -> None:
+        if not self.deadline_s > 0.0:
+            raise InvalidConfiguration(f"a deadline is a positive time, not {self.deadline_s} s")
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to answer: a model or a subnet.
+
+    Identity is (application, name, revision). `weights` names what must be resident to run it: two subnets of one
+    supernet share it. `inputs` are the modalities that it needs. `quality` and `timing` are None until profiled or
+    stated; `timing` is by device ("cpu", "cuda", ...: the key a worker announces).
+    """
+
+    name: str
+    revision: str
+    weights: str
+    inputs: tuple[InputMap, ...] = ()
+    output: OutputMap | None = None
+    model: str = ""
+    max_batch: int = 32
+    quality: Quality | None = None
+    timing: dict[str, Timing] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "variant")
+        if self.max_batch < 1:
+            raise InvalidConfiguration(f"variant {self.name!r}: max_batch is 1 or more, not {self.max_batch}")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the application inputs that this variant cannot do without."""
+        return tuple(dict.fromkeys(m.source for m in self.inputs))
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureStep:
+    """One step of a peek's features: a kind and its whole-number or text options."""
+
+    kind: str
+    components: int = 0
+    bins: int = 0
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PeekSpec:
+    """The cheap look at the data: features, k nearest labelled neighbours, and the peek's own profile."""
+
+    inputs: tuple[str, ...]
+    features: tuple[FeatureStep, ...]
+    neighbours: int = 5
+    reference: str = "reference.npz"
+    quality: Quality | None = None
+    latency: LatencyCurve | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A classification task: classes with weights, inputs, query types, prior, peek, variants.
+
+    `prior` is the Dirichlet's alpha, one entry for each class. `queries[0]` belongs to the name "default".
+    `root`: the folder it was read from, and `validation`: the file of labelled data that its profiles are measured
+    on; both empty for an application that lies in no repository.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    prior: tuple[float, ...]
+    class_weights: tuple[float, ...] = ()
+    inputs: tuple[TensorSpec, ...] = ()
+    queries: tuple[tuple[str, QueryType], ...] = (("default", QueryType(1.0)),)
+    max_deadline_s: float = float("inf")
+    on_miss: OnMiss = OnMiss.REJECT
+    peek: PeekSpec | None = None
+    validation: str = ""
+    root: str = ""
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "application")
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise InvalidConfiguration(f"application {self.name!r} needs two or more classes with distinct names")
+        if not self.variants:
+            raise InvalidConfiguration(f"application {self.name!r} has no variant")
+        names = [v.name for v in self.variants]
+        if len(set(names)) != len(names):
+            raise InvalidConfiguration(f"application {self.name!r} names a variant twice: {sorted(names)}")
+        if len(self.prior) != len(self.classes) or any(not a > 0.0 for a in self.prior):
+            raise InvalidConfiguration(
+                f"application {self.name!r}: a prior has one positive entry for each of {len(self.classes)} classes"
+            )
+        if self.class_weights and (
+            len(self.class_weights) != len(self.classes) or any(not w > 0.0 for w in self.class_weights)
+        ):
+            raise InvalidConfiguration(f"application {self.name!r}: class weights are positive, one for each class")
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Class weights in the utility; all 1 where the owner named none."""
+        return self.class_weights or (1.0,) * len(self.classes)
+
+    @property
+    def buckets(self) -> int:
+        """Number of shape buckets; 1 where no length varies."""
+        return max((len(spec.buckets) for spec in self.inputs), default=1) or 1
+
+    def variant(self, name: str) -> Variant:
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        known = ", ".join(sorted(v.name for v in self.variants))
+        raise UnknownVariant(f"application {self.name!r} has no variant {name!r}; it has {known}")
+
+    def query(self, name: str = "default") -> QueryType:
+        for known, query in self.queries:
+            if known == name:
+                return query
+        raise InvalidConfiguration(
+            f"application {self.name!r} has no query type {name!r}; it has {', '.join(n for n, _ in self.queries)}"
+        )
+
+
+def check_name(name: str, what: str) -> str:
+    """Names go into paths, URLs and metrics: small letters, digits, '.', '_' and '-', at most 64."""
+    if not NAME.fullmatch(name):
+        raise InvalidConfiguration(
+            f"{what} name {name!r}: use 1 to 64 of a-z, 0-9, '.', '_', '-', starting with a letter or digit"
+        )
+    return name

@@ -1,0 +1,201 @@
+"""What happened (events, in the past tense) and what to do about it (commands, in the imperative).
+
+    Arrived -> Peek -> Peeked -> Woke -> [Unload, Load,] RunBatch -> BatchDone -> Answer
+
+These values are all that passes between the scheduler and its drivers, live, simulated or replayed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, RowRef
+
+Floats = npt.NDArray[np.float64]
+
+
+# ---- events ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A valid request came in."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """The peek is done. `counts`: float64 [rows, C], evidence for each class; None when the peek failed."""
+
+    request_id: str
+    counts: Floats | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The client went away."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDone:
+    """A batch ended. `scores`: float64 [n, C] in the order of the batch's rows."""
+
+    batch_id: int
+    scores: Floats
+    started_at: float
+    finished_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFailed:
+    """The runtime raised; the worker lives on."""
+
+    batch_id: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Weights are resident; `seconds` is what it took, `bytes` what it holds."""
+
+    worker: str
+    weights: str
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """Weights could not be made resident."""
+
+    worker: str
+    weights: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerUp:
+    """A worker is ready and holds nothing. `device` is the key of its timing profiles."""
+
+    worker: str
+    device: str
+    budget_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDown:
+    """A worker is gone, with all it held and ran."""
+
+    worker: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """The instant asked for by the last WakeAt has come."""
+
+
+Event = (
+    Arrived | Peeked | Cancelled | BatchDone | BatchFailed | Loaded | LoadFailed | WorkerUp | WorkerDown | Woke
+)
+
+
+# ---- commands --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """Look at this request's data and report Peeked."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Forget these weights."""
+
+    worker: str
+    weights: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Make the weights of this variant resident."""
+
+    worker: str
+    weights: str
+    application: str
+    variant: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunBatch:
+    """Run these rows together. `closed`: why the batch was not made larger (full, deadline, idle, window, policy)."""
+
+    batch_id: int
+    worker: str
+    application: str
+    variant: str
+    bucket: int
+    rows: tuple[RowRef, ...]
+    predicted_s: float
+    closed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The one outcome of a request. `rows` is empty unless it was answered or late."""
+
+    request_id: str
+    outcome: Outcome
+    reason: Reason
+    rows: tuple[RowAnswer, ...] = ()
+    detail: str = ""
+    predicted_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """This worker hangs: end it and start another."""
+
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Report Woke at this instant. The newest replaces all before it: there is one timer for everything."""
+
+    at: float
+
+
+Command = Peek | Unload | Load | RunBatch | Answer | Restart | WakeAt
+
+
+# ---- plans -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows to run together: indices into the View that the plan was made from."""
+
+    worker: int
+    lane: int
+    variant: int
+    rows: Sequence[int]
+    closed: str = "policy"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a policy wants: batches in the order of each worker's queue, rows answered by the peek at once, and rows
+    not worth a place. A row that stands nowhere stays in the backlog."""
+
+    batches: Sequence[Batch] = ()
+    instant: Sequence[int] = field(default=())
+    refuse: Sequence[int] = field(default=())

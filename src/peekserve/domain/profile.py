@@ -1,0 +1,108 @@
+"""Profiles: what a variant is worth (portable) and what it costs (on one device)."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from peekserve.errors import InvalidData
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyCurve:
+    """Seconds to run a batch, by batch size, measured at a few sizes and linear in between.
+
+    Beyond the largest measured size the last slope goes on; below two sizes it is proportional.
+
+    >>> curve = LatencyCurve((1, 4), (0.010, 0.016))
+    >>> round(curve.seconds(2), 4), round(curve.seconds(6), 4)
+    (0.012, 0.02)
+    """
+
+    batch_sizes: tuple[int, ...]
+    median_s: tuple[float, ...]
+    p95_s: tuple[float, ...] = ()
+    p99_s: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.batch_sizes or len(self.batch_sizes) != len(self.median_s):
+            raise InvalidData("a latency curve needs one median for each of its batch sizes")
+        if any(b <= a for a, b in zip((0, *self.batch_sizes), self.batch_sizes, strict=False)):
+            raise InvalidData(f"a latency curve's batch sizes start at 1 or more and rise: {self.batch_sizes}")
+        if any(not 0.0 < s < float("inf") for s in self.median_s):
+            raise InvalidData(f"a latency is a positive, finite time: {self.median_s}")
+
+    def seconds(self, batch_size: int) -> float:
+        sizes, medians = self.batch_sizes, self.median_s
+        if batch_size <= sizes[-1]:
+            return float(np.interp(batch_size, sizes, medians))
+        if len(sizes) == 1:
+            return medians[0] * batch_size / sizes[0]
+        slope = (medians[-1] - medians[-2]) / (sizes[-1] - sizes[-2])
+        return medians[-1] + max(slope, 0.0) * (batch_size - sizes[-1])
+
+    def table(self, max_batch: int) -> npt.NDArray[np.float64]:
+        """float64 [max_batch + 1]: seconds by number of rows; entry 0 is 0. Never falls, so that a bigger batch is
+        never believed quicker because of noise in a measurement."""
+        raw = np.array([0.0, *(self.seconds(b) for b in range(1, max_batch + 1))])
+        return np.maximum.accumulate(raw)
+
+    def spread_s(self) -> float:
+        """p95 - median at the smallest batch: the margin that this variant's jitter asks for; 0 when not measured."""
+        return max(self.p95_s[0] - self.median_s[0], 0.0) if self.p95_s else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What a variant costs on one device. `curves`: one for each shape bucket of the application."""
+
+    curves: tuple[LatencyCurve, ...]
+    load_s: float = 0.0
+    bytes: int = 0
+    runtime: str = ""
+    provisional: bool = False
+
+    def curve(self, bucket: int) -> LatencyCurve:
+        return self.curves[min(bucket, len(self.curves) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What a variant is worth, by class.
+
+    `recall`: per class, in [0, 1]. `frequencies`: of the classes in the data it was measured on; they sum to 1.
+    `confusion`: counts, row = true class, when measured. `guessed`: classes without a validation sample, whose
+    recall is smoothed (papers/notes.md 5.2 point 18), never measured.
+    """
+
+    recall: tuple[float, ...]
+    frequencies: tuple[float, ...]
+    confusion: tuple[tuple[int, ...], ...] = ()
+    guessed: tuple[int, ...] = field(default=())
+
+    @classmethod
+    def from_confusion(cls, confusion: npt.NDArray[np.int64]) -> "Quality":
+        """Recall per class of a confusion matrix int64 [C, C] (SneakPeek, eq. 8). A class with no sample gets the
+        Laplace estimate (0 + 1) / (0 + C) and is listed in `guessed`.
+
+        >>> Quality.from_confusion(np.array([[3, 1], [0, 0]])).recall
+        (0.75, 0.5)
+        """
+        if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1] or confusion.sum() <= 0:
+            raise InvalidData(f"a confusion matrix is square and holds samples; this one has shape {confusion.shape}")
+        rows = confusion.sum(axis=1)
+        classes = len(rows)
+        recall = [
+            float(confusion[i, i] / rows[i]) if rows[i] else 1.0 / classes for i in range(classes)
+        ]
+        return cls(
+            tuple(recall),
+            tuple(float(r) for r in rows / rows.sum()),
+            tuple(tuple(int(z) for z in row) for row in confusion),
+            tuple(i for i in range(classes) if not rows[i]),
+        )
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy on the data it was measured on: recall . frequencies (SneakPeek, eq. 9)."""
+        return float(sum(r * f for r, f in zip(self.recall, self.frequencies, strict=True)))

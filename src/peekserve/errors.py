@@ -1,0 +1,88 @@
+"""What nobody planned for. Lateness, refusal and overload are outcomes (domain/request.py), not errors.
+
+    PeekserveError
+    ├── InvalidRequest          the bytes or the tensors of a request are wrong
+    │   └── InvalidTensor       ... a tensor's name, datatype, shape or values
+    ├── UnknownApplication      no application of that name
+    ├── UnknownVariant          the application has no such variant
+    ├── NotReady                known, but not (yet) able to serve
+    ├── TooLarge                a limit in bytes or rows was passed
+    ├── InvalidConfiguration    a file or a flag says something that cannot be
+    ├── InvalidModel            a model file that cannot be used
+    ├── InvalidData             labelled data that do not fit their application
+    ├── DataUnavailable         data or a package that is not here; says how to get it
+    ├── ProfileMissing          a number that only a profile can give
+    ├── WorkerFailed            a worker process died or answered nonsense
+    ├── BackendError            the model's runtime raised
+    ├── JournalDamaged          a journal that cannot be read to its end
+    ├── StaleKernel             the compiled kernel is not that of the source
+    └── InvariantBroken         a bug in peekserve itself, found by a check()
+"""
+
+
+class PeekserveError(Exception):
+    """The root: catch this to catch everything that peekserve raises on purpose."""
+
+
+class InvalidRequest(PeekserveError):
+    """A request whose bytes, fields or parameters are wrong."""
+
+
+class InvalidTensor(InvalidRequest):
+    """A tensor whose name, datatype, shape or values do not fit the application."""
+
+
+class UnknownApplication(PeekserveError):
+    """No application of that name is registered."""
+
+
+class UnknownVariant(PeekserveError):
+    """The application is known; the variant is not."""
+
+
+class NotReady(PeekserveError):
+    """Registered, but not able to serve at this moment."""
+
+
+class TooLarge(PeekserveError):
+    """More bytes or rows than a stated limit allows."""
+
+
+class InvalidConfiguration(PeekserveError):
+    """A configuration that cannot be: the message names file, line, key and the nearest valid one."""
+
+
+class InvalidModel(PeekserveError):
+    """A model file that is damaged, of another kind, or unlike its declaration."""
+
+
+class InvalidData(PeekserveError):
+    """Labelled data that do not fit their application."""
+
+
+class DataUnavailable(PeekserveError):
+    """Data or an optional package that is not on this machine; the message says how to get it."""
+
+
+class ProfileMissing(PeekserveError):
+    """A decision needs a number that only a profile (measured or stated) can give."""
+
+
+class WorkerFailed(PeekserveError):
+    """A worker process died, hung, or broke the protocol."""
+
+
+class BackendError(PeekserveError):
+    """The runtime raised while it ran a model."""
+
+
+class JournalDamaged(PeekserveError):
+    """A journal with a broken frame; the message gives the offset of the last good one."""
+
+
+class StaleKernel(PeekserveError):
+    """The compiled kernel was built from another source; `make build` mends it."""
+
+
+class InvariantBroken(PeekserveError):
+    """Something that must always hold does not: a bug of ours, with the numbers."""

@@ -1,0 +1,1 @@
+"""Where evidence comes from: cheap features of raw inputs, labelled neighbours, and the thread that looks."""

@@ -1,0 +1,33 @@
+"""The choices: each policy is one small class with one method, plan(view). One table of names."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+from peekserve.errors import InvalidConfiguration
+from peekserve.policies.base import Policy, PolicyMaker, Switches, names
+from peekserve.policies.sneakpeek import Grouped, LoEdf, LoPriority, MaxAccEdf, SneakPeek
+
+POLICIES: Mapping[str, PolicyMaker] = {
+    "maxacc-edf": MaxAccEdf,
+    "lo-edf": LoEdf,
+    "lo-priority": LoPriority,
+    "grouped": Grouped,
+    "sneakpeek": SneakPeek,
+}
+
+# What a policy is by its paper; the others believe the profile and never let the peek answer.
+SWITCHES: Mapping[str, Switches] = {"sneakpeek": Switches(aware=True, short_circuit=True)}
+
+
+def make(name: str, switches: Switches | None = None, **options: float) -> Policy:
+    """The policy of that name; without `switches`, as its paper has it.
+
+    Raises InvalidConfiguration for an unknown name or option, with the nearest one that exists.
+    """
+    if name not in POLICIES:
+        near = get_close_matches(name, POLICIES, n=1, cutoff=0.0)[0]
+        raise InvalidConfiguration(f"no policy {name!r}; the nearest is {near!r} of {', '.join(names(POLICIES))}")
+    return POLICIES[name](SWITCHES.get(name, Switches()) if switches is None else switches, **options)
+
+
+__all__ = ["POLICIES", "SWITCHES", "Policy", "Switches", "make"]

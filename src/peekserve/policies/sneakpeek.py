@@ -1,0 +1,132 @@
+"""The five policies of the SneakPeek paper (SoCC'25, section 6.1): an order, a grouping, a choice of variant.
+
+| policy      | items    | order                     | variant                                        |
+| ----------- | -------- | ------------------------- | ---------------------------------------------- |
+| maxacc-edf  | rows     | earliest deadline first   | highest accuracy                               |
+| lo-edf      | rows     | earliest deadline first   | highest utility (eq. 13)                       |
+| lo-priority | rows     | priority (eq. 12)         | highest utility                                |
+| grouped     | lanes    | exact, or priority (14)   | exact, or highest mean utility (Algorithm 1)   |
+| sneakpeek   | lane and likely class | likewise     | likewise, aware and with short-circuit         |
+
+Awareness, short-circuit, dropping of doomed work and merging of neighbours are switches on all of them; the kernel's
+docstring says what each does to a plan. Options, all numbers:
+
+- `rescue` (1): with short-circuit, a row whose place in the plan is worth less than the peek's answer takes that.
+- `tau_s` (1.0): time scale of the priority, seconds; near 0 it is earliest deadline first.
+- `tau` (5): most groups that are put in order exactly; `limit` (30000): most candidates, orders times choices;
+  `work` (60000): rows that the search may look at before it settles for its best plan so far.
+- `split` (1): groups by likely class; `min_gain` (0): what a row of a part must gain by a variant of its own.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from math import ceil, isfinite
+from typing import ClassVar
+
+from peekserve.domain.messages import Plan
+from peekserve.errors import InvalidConfiguration
+from peekserve.policies.base import Floats, Switches, View
+from peekserve.policies.groups import by_label, families, grouped, log_priority, one_by_one
+from peekserve.policies.placing import Items, Outlook, look, problem, to_plan
+
+
+class _OneByOne:
+    """Each row at the place and variant that are best for it, in an order of its own; what came before stays."""
+
+    OPTIONS: ClassVar[Mapping[str, float]] = {"rescue": 1.0}
+    BY_ACCURACY: ClassVar[bool] = False
+
+    def __init__(self, switches: Switches, **options: float) -> None:
+        self.switches = switches
+        self.options = _checked(self.OPTIONS, options)
+
+    def urgency(self, outlook: Outlook) -> Floats:
+        """f8[n]: the largest is served first."""
+        raise NotImplementedError
+
+    def plan(self, view: View) -> Plan:
+        if not view.workers or not view.size:
+            return Plan()
+        outlook = look(view, self.switches)
+        items = one_by_one(outlook, self.urgency(outlook))
+        rescue = self.options["rescue"] > 0.0
+        placed = problem(outlook, items, rescue=rescue, by_accuracy=self.BY_ACCURACY, search_items=0)
+        placed.greedy()
+        return to_plan(outlook, placed)
+
+
+class LoEdf(_OneByOne):
+    """Earliest deadline first, the locally best variant."""
+
+    def urgency(self, outlook: Outlook) -> Floats:
+        return -outlook.due_s
+
+
+class MaxAccEdf(LoEdf):
+    """Earliest deadline first, the most accurate variant whatever the time; never the peek's answer for a row that
+    a variant could still serve."""
+
+    BY_ACCURACY: ClassVar[bool] = True
+
+
+class LoPriority(_OneByOne):
+    """By priority, the locally best variant."""
+
+    OPTIONS: ClassVar[Mapping[str, float]] = {"rescue": 1.0, "tau_s": 1.0}
+
+    def urgency(self, outlook: Outlook) -> Floats:
+        return log_priority(outlook, self.options["tau_s"])
+
+
+class Grouped:
+    """Algorithm 1: one variant for all rows of a lane; few groups are put in order exactly, many greedily."""
+
+    OPTIONS: ClassVar[Mapping[str, float]] = {
+        "rescue": 1.0, "tau_s": 1.0, "tau": 5.0, "limit": 30_000.0, "work": 60_000.0,
+    }  # fmt: skip
+
+    def __init__(self, switches: Switches, **options: float) -> None:
+        self.switches = switches
+        self.options = _checked(self.OPTIONS, options)
+
+    def items(self, outlook: Outlook, priority: Floats, most: int | None) -> Items:
+        return grouped(outlook, families(outlook), priority, most=most)
+
+    def plan(self, view: View) -> Plan:
+        if not view.workers or not view.size:
+            return Plan()
+        outlook = look(view, self.switches)
+        # Several workers: no group so long that one worker has it all while others stand idle (section 7).
+        most = ceil(len(outlook.open) / len(view.workers)) if len(view.workers) > 1 else None
+        items = self.items(outlook, log_priority(outlook, self.options["tau_s"]), most)
+        placed = problem(
+            outlook, items, rescue=self.options["rescue"] > 0.0, by_accuracy=False, search_items=int(self.options["tau"])
+        )
+        placed.search(self.options["limit"], int(self.options["work"]))
+        return to_plan(outlook, placed)
+
+
+class SneakPeek(Grouped):
+    """Grouped, by lane and likely class."""
+
+    OPTIONS: ClassVar[Mapping[str, float]] = {**Grouped.OPTIONS, "split": 1.0, "min_gain": 0.0}
+
+    def items(self, outlook: Outlook, priority: Floats, most: int | None) -> Items:
+        if not self.options["split"] > 0.0:
+            return super().items(outlook, priority, most)
+        rescue = self.options["rescue"] > 0.0
+        keys = by_label(outlook, priority, rescue=rescue, min_gain=self.options["min_gain"])
+        return grouped(outlook, keys, priority, most=most)
+
+
+def _checked(known: Mapping[str, float], given: Mapping[str, float]) -> Mapping[str, float]:
+    for name, value in given.items():
+        if name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.0)
+            raise InvalidConfiguration(
+                f"no policy option {name!r} here; the nearest is {near[0]!r} of {', '.join(sorted(known))}"
+            )
+        lowest = float("-inf") if name == "min_gain" else 0.0
+        if not isfinite(value) or value < lowest or (name == "tau_s" and value == 0.0):
+            raise InvalidConfiguration(f"policy option {name!r} is a number of {max(lowest, 0.0)} or more, not {value}")
+    return {**known, **given}

@@ -1,0 +1,1 @@
+"""Measuring what variants cost and what they are worth."""

@@ -1,0 +1,106 @@
+"""Profiles that an owner states instead of giving labelled data, and the prior that an owner expects."""
+
+from collections.abc import Sequence
+from math import fsum
+
+from peekserve.awareness import priors
+from peekserve.config import Entry, Section, nearest
+from peekserve.domain.profile import LatencyCurve, Quality, Timing
+
+# The key of stated timings in Variant.timing, until they are given to the device that serves (profiled.py).
+STATED = "stated"
+
+
+def by_class(entry: Entry, classes: Sequence[str], low: float, high: float) -> tuple[float, ...]:
+    """One number for each class, in the order of the classes."""
+    written = entry.pairs()
+    for name, value in written.items():
+        if name not in classes:
+            raise value.wrong(f"unknown class {name!r}", nearest(name, classes))
+    absent = [name for name in classes if name not in written]
+    if absent:
+        raise entry.wrong(f"needs a value for each class; it lacks {', '.join(absent)}")
+    return tuple(written[name].number(low, high) for name in classes)
+
+
+def prior(entry: Entry | None, classes: Sequence[str]) -> tuple[float, ...]:
+    """The alpha of the prior: `uninformative`, `{weak: {class: frequency}}` or `{strong: {class: count}}`."""
+    kinds = ("uninformative", "weak", "strong")
+    if entry is None or (entry.is_text and entry.one_of(kinds[:1], "prior")):
+        return priors.uninformative(len(classes))
+    pairs = entry.pairs()
+    if len(pairs) != 1:
+        raise entry.wrong("is 'uninformative', {weak: {class: frequency}} or {strong: {class: count}}")
+    ((kind, value),) = pairs.items()
+    if kind not in kinds[1:]:
+        raise value.wrong(f"unknown kind {kind!r}", nearest(kind, kinds[1:]))
+    entries = by_class(value, classes, 0.0, 1.0 if kind == "weak" else 1e9)
+    return priors.weak(entries) if kind == "weak" else priors.strong(entries)
+
+
+def variant_profile(
+    entry: Entry, classes: Sequence[str], buckets: int
+) -> tuple[Quality | None, Timing | None]:
+    section = Section(entry)
+    quality = _quality(section, classes)
+    curves = section.take("latency", lambda e: _curves(e, buckets), ())
+    load_s = section.take("load", Entry.seconds, 0.0)
+    size = section.take("memory", Entry.size, 0)
+    section.done()
+    if not curves and (load_s or size):
+        entry.note("load and memory need a latency beside them")
+    return quality, Timing(curves, load_s, size, STATED) if curves else None
+
+
+def peek_profile(entry: Entry, classes: Sequence[str]) -> tuple[Quality | None, LatencyCurve | None]:
+    section = Section(entry)
+    quality = _quality(section, classes)
+    latency = section.take("latency", _latency, None)
+    section.done()
+    return quality, latency
+
+
+def _quality(section: Section, classes: Sequence[str]) -> Quality | None:
+    recalls = section.take("recalls", lambda e: by_class(e, classes, 0.0, 1.0), None)
+    uniform = (1.0 / len(classes),) * len(classes)
+    frequencies = section.take("frequencies", lambda e: _frequencies(e, classes), uniform)
+    if recalls is None and "frequencies" in section:
+        section.entry.note("frequencies need recalls beside them")
+    return None if recalls is None else Quality(recalls, frequencies)
+
+
+def _frequencies(entry: Entry, classes: Sequence[str]) -> tuple[float, ...]:
+    values = by_class(entry, classes, 0.0, 1.0)
+    total = fsum(values)
+    if abs(total - 1.0) > 1e-6:
+        raise entry.wrong(f"the frequencies sum to {total:.6g}, not to 1")
+    return values
+
+
+def _curves(entry: Entry, buckets: int) -> tuple[LatencyCurve, ...]:
+    """One curve for all buckets, or a list of one for each."""
+    if not entry.is_list:
+        return (_curve(entry),)
+    curves = tuple(_curve(item) for item in entry.items())
+    if len(curves) != buckets:
+        raise entry.wrong(f"lists {len(curves)} latencies for {buckets} shape bucket{'s' * (buckets != 1)}")
+    return curves
+
+
+def _latency(entry: Entry) -> LatencyCurve | None:
+    return _curve(entry)
+
+
+def _curve(entry: Entry) -> LatencyCurve:
+    """`3ms` for one row, or `{1: 3ms, 8: 9ms}` by number of rows."""
+    if entry.is_text:
+        return LatencyCurve((1,), (entry.positive_seconds(),))
+    points = []
+    for rows, value in entry.pairs().items():
+        if not rows.isdecimal() or len(rows) > 6 or int(rows) < 1:
+            raise value.wrong(f"the number of rows {rows!r} is not a whole number of 1 or more")
+        points.append((int(rows), value.positive_seconds()))
+    if not points:
+        raise entry.wrong("has no entry", "write for example {1: 3ms, 8: 9ms}")
+    points.sort()
+    return LatencyCurve(tuple(b for b, _ in points), tuple(s for _, s in points))

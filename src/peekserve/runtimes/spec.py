@@ -1,0 +1,53 @@
+"""A runtime as plain data, so that a worker process can be told which one to make."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+
+from peekserve.errors import InvalidConfiguration
+from peekserve.runtimes.base import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSpec:
+    """`kind`: onnx, paced (ONNX at the pace of the slot's device) or scripted. `threads` of the framework.
+    `seed` of a script."""
+
+    kind: str = "onnx"
+    threads: int = 1
+    seed: int = 0
+
+    def make(self, device: str) -> Runtime:
+        """The runtime for a slot of this device; imports its framework. InvalidConfiguration on an unknown kind."""
+        if self.kind not in RUNTIMES:
+            raise InvalidConfiguration(f"no runtime {self.kind!r}; there are {', '.join(sorted(RUNTIMES))}")
+        return RUNTIMES[self.kind](self, device)
+
+    def version(self) -> str:
+        """The framework and its version, as timing profiles name it; "scripted" for a script."""
+        return "scripted" if self.kind == "scripted" else f"onnxruntime {metadata.version('onnxruntime')}"
+
+
+def _onnx(spec: RuntimeSpec, device: str) -> Runtime:
+    from peekserve.runtimes.onnx import OnnxRuntime
+
+    return OnnxRuntime(spec.threads)
+
+
+def _paced(spec: RuntimeSpec, device: str) -> Runtime:
+    from peekserve.runtimes.paced import PacedRuntime
+
+    return PacedRuntime(_onnx(spec, device), device)
+
+
+def _scripted(spec: RuntimeSpec, device: str) -> Runtime:
+    from peekserve.runtimes.scripted import DrawnAnswers, ScriptedRuntime
+
+    return ScriptedRuntime(DrawnAnswers(spec.seed), device)
+
+
+RUNTIMES: dict[str, Callable[[RuntimeSpec, str], Runtime]] = {
+    "onnx": _onnx,
+    "paced": _paced,
+    "scripted": _scripted,
+}

@@ -1,0 +1,1 @@
+"""The doors: one front desk behind HTTP and gRPC."""

@@ -1,0 +1,224 @@
+"""A call's tensors and parameters against what its application declares: the last place where anything can be wrong."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+import numpy.typing as npt
+
+from peekserve.domain.application import Application
+from peekserve.domain.tensors import Missing, Padding, TensorSpec
+from peekserve.errors import InvalidConfiguration, InvalidRequest, InvalidTensor
+from peekserve.server.calls import OUTPUTS, Array, InferCall, Scalar, Tensor
+
+EVIDENCE = "evidence"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A call whose tensors fit. `inputs`: name -> [rows, ...], padded to `bucket`. `lengths`: name -> int64 [rows], the
+    lengths before padding, for inputs whose length varies; None where none does. `present`: as Request.inputs."""
+
+    rows: int
+    inputs: dict[str, Array]
+    lengths: dict[str, npt.NDArray[np.int64]] | None
+    bucket: int
+    present: tuple[str, ...] | None
+    counts: tuple[tuple[float, ...], ...] | None
+
+
+def check_tensors(application: Application, call: InferCall, max_rows: int) -> Checked:
+    """Names, datatypes, shapes, values, lengths, rows; and that some variant can do with what came.
+
+    Raises InvalidTensor, or InvalidRequest when an input is missing that no variant can do without.
+    """
+    declared = {spec.name: spec for spec in application.inputs}
+    given: dict[str, Tensor] = {}
+    for tensor in call.tensors:
+        if tensor.name in given:
+            raise InvalidTensor(f"input {tensor.name!r} came twice")
+        if tensor.name not in declared and tensor.name != EVIDENCE:
+            known = ", ".join([*declared, EVIDENCE])
+            raise InvalidTensor(f"application {application.name!r} has no input {tensor.name[:80]!r}; it has {known}")
+        given[tensor.name] = tensor
+    rows = _rows(given, max_rows)
+    evidence = None if EVIDENCE in declared else given.pop(EVIDENCE, None)
+    counts = None if evidence is None else _evidence(application, evidence)
+    blank: list[str] = []
+    inputs: dict[str, Array] = {}
+    for name, tensor in given.items():
+        _check_shape(declared[name], tensor)
+        if _usable(declared[name], tensor.data):
+            inputs[name] = tensor.data
+        else:
+            blank.append(name)
+    _check_present(application, call.pinned, inputs, blank)
+    bucket, lengths = _pad(declared, inputs)
+    everything = len(inputs) == len(declared)
+    present = None if everything else tuple(name for name in declared if name in inputs)
+    return Checked(rows, inputs, lengths, bucket, present, counts)
+
+
+def _rows(given: Mapping[str, Tensor], max_rows: int) -> int:
+    rows = 0
+    for name, tensor in given.items():
+        count = tensor.data.shape[0]
+        if rows and count != rows:
+            first = next(iter(given))
+            raise InvalidTensor(f"input {first!r} has {rows} rows and input {name!r} has {count}")
+        rows = count
+        if not 1 <= rows <= max_rows:
+            raise InvalidTensor(f"input {name!r} has {rows} rows; a request has 1 to {max_rows}")
+    if not rows:
+        raise InvalidRequest("the request has no inputs")
+    return rows
+
+
+def _check_shape(spec: TensorSpec, tensor: Tensor) -> None:
+    if tensor.datatype != spec.datatype:
+        raise InvalidTensor(f"input {spec.name!r} has datatype {spec.datatype}, not {tensor.datatype}")
+    row = tensor.data.shape[1:]
+    fits = len(row) == len(spec.shape) and all(
+        want in (size, -1) for size, want in zip(row, spec.shape, strict=True)
+    )
+    if not fits:
+        raise InvalidTensor(
+            f"input {spec.name!r} has shape {[-1, *spec.shape]} (-1: any size), not {list(tensor.data.shape)}"
+        )
+
+
+def _usable(spec: TensorSpec, data: Array) -> bool:
+    """False when the input counts as missing: its owner said that a NaN means just that."""
+    if data.dtype.kind != "f":
+        return True
+    finite = np.isfinite(data)
+    if finite.all():
+        return True
+    if spec.missing is Missing.MISSING:
+        return False
+    first = tuple(int(i) for i in np.argwhere(~finite)[0])
+    raise InvalidTensor(
+        f"input {spec.name!r} holds {int((~finite).sum())} values that are not finite numbers, "
+        f"the first at {list(first)}: {data[first]}"
+    )
+
+
+def _check_present(
+    application: Application, pinned: str | None, inputs: Mapping[str, Array], blank: list[str]
+) -> None:
+    if len(inputs) == len(application.inputs):
+        return
+    candidates = application.variants if pinned is None else (application.variant(pinned),)
+    lacking = [(sum(n not in inputs for n in v.needs), v) for v in candidates]
+    fewest, nearest = min(lacking, key=lambda pair: pair[0])
+    if fewest:
+        missing = [name for name in nearest.needs if name not in inputs]
+        said = ", ".join(f"{n!r}" + (" (holds NaN: counts as missing)" if n in blank else "") for n in missing)
+        raise InvalidRequest(
+            f"input {said} is missing: "
+            + (f"variant {nearest.name!r} needs it" if pinned else f"no variant of {application.name!r} can do without")
+        )
+
+
+def _evidence(application: Application, tensor: Tensor) -> tuple[tuple[float, ...], ...]:
+    """Evidence that the client brought: for each row, C counts, not negative."""
+    classes = len(application.classes)
+    if tensor.datatype not in ("FP32", "FP64"):
+        raise InvalidTensor(f"input {EVIDENCE!r} has datatype FP32 or FP64, not {tensor.datatype}")
+    if tensor.data.ndim != 2 or tensor.data.shape[1] != classes:
+        raise InvalidTensor(
+            f"input {EVIDENCE!r} has shape {[-1, classes]}, a count for each class, not {list(tensor.data.shape)}"
+        )
+    counts = tensor.data.astype(np.float64)
+    if not np.isfinite(counts).all() or counts.min() < 0.0:
+        raise InvalidTensor(f"input {EVIDENCE!r} holds counts: finite numbers, none negative")
+    return tuple(tuple(row) for row in counts.tolist())
+
+
+def _pad(
+    declared: Mapping[str, TensorSpec], inputs: dict[str, Array]
+) -> tuple[int, dict[str, npt.NDArray[np.int64]] | None]:
+    """Bring every input whose length varies to the request's one bucket, in place: the smallest that holds them all."""
+    bucket, longest = 0, {}
+    for name, data in inputs.items():
+        spec = declared[name]
+        if -1 not in spec.shape:
+            continue
+        length = max(size for size, want in zip(data.shape[1:], spec.shape, strict=True) if want == -1)
+        own = spec.bucket_of(length)
+        if own < 0 or not length:
+            raise InvalidTensor(
+                f"input {name!r} has length {length}; lengths are 1 to {max(spec.buckets, default=0)}"
+            )
+        bucket, longest[name] = max(bucket, own), length
+    if not longest:
+        return 0, None
+    for name in longest:
+        spec, data = declared[name], inputs[name]
+        target = spec.row_shape(min(bucket, len(spec.buckets) - 1))
+        if data.shape[1:] != target:
+            gaps = [(0, 0), *((0, want - size) for want, size in zip(target, data.shape[1:], strict=True))]
+            edge = spec.pad is Padding.EDGE
+            inputs[name] = np.pad(data, gaps, mode="edge") if edge else np.pad(data, gaps)
+    return bucket, {n: np.full(len(inputs[n]), length, np.int64) for n, length in longest.items()}
+
+
+def check_outputs(names: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in OUTPUTS:
+            raise InvalidRequest(f"there is no output {name[:80]!r}; there are {', '.join(OUTPUTS)}")
+    if len(set(names)) != len(names):
+        raise InvalidRequest(f"an output is asked for twice: {', '.join(names)}")
+
+
+def deadline_s(application: Application, call: InferCall) -> tuple[str, float]:
+    """The query type and the effective relative deadline: the smallest of those given, or else the query type's own;
+    never more than the application's maximum."""
+    query = call.parameters.get("query", "default")
+    if not isinstance(query, str):
+        raise InvalidRequest(f"parameter query is the name of a query type, not {query!r}")
+    try:
+        default = application.query(query).deadline_s
+    except InvalidConfiguration as error:
+        raise InvalidRequest(str(error)) from None
+    given = [
+        value
+        for value in (
+            _timeout_s(call.parameters.get("timeout")),
+            _milliseconds(call.parameters.get("deadline_ms")),
+            call.call_deadline_s,
+        )
+        if value is not None
+    ]
+    return query, min(min(given, default=default), application.max_deadline_s)
+
+
+def _timeout_s(value: Scalar) -> float | None:
+    """`timeout` in microseconds, a whole number or its digits; 0 means none, as clients of Triton expect."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
+        value = int(value)
+    if value is None:
+        return None
+    if type(value) is not int or not 0 <= value < 1 << 64:
+        raise InvalidRequest(f"parameter timeout is a whole number of microseconds, 0 or more, not {value!r:.40}")
+    return value * 1e-6 or None
+
+
+def _milliseconds(value: Scalar) -> float | None:
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0.0 < float(value) < 1e15 or not isfinite(value):  # type: ignore[arg-type]
+        raise InvalidRequest(f"parameter deadline_ms is a positive number of milliseconds, not {value!r:.40}")
+    return float(value) * 1e-3  # type: ignore[arg-type]
+
+
+def seconds_from_text(text: str, what: str) -> float:
+    """A header's positive, finite number of seconds."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 < seconds < 1e12:
+        raise InvalidRequest(f"{what} is a positive number of seconds, not {text[:40]!r}")
+    return seconds

@@ -1,0 +1,184 @@
+"""The front desk: everything that HTTP and gRPC have in common.
+
+A door decodes bytes into an InferCall; the desk checks it, makes a Request, hands it to the backend and turns the one
+Answer into an InferReply. What is wrong with a call is raised (errors.py); whatever a busy system does is returned.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Protocol
+
+import numpy as np
+
+from peekserve.domain.application import Application
+from peekserve.domain.messages import Answer, Command, Event
+from peekserve.domain.request import Outcome, Reason, Request, TensorRef
+from peekserve.errors import UnknownApplication
+from peekserve.server.calls import Array, InferCall, InferReply
+from peekserve.server.checking import check_outputs, check_tensors, deadline_s
+
+
+class Observer(Protocol):
+    """Is shown all that passes between the scheduler and its driver, after the fact."""
+
+    def event(self, event: Event, now: float) -> None: ...
+
+    def commands(self, commands: Sequence[Command], now: float) -> None: ...
+
+
+class Backend(Protocol):
+    """What stands behind the doors: the live driver, or a scripted twin.
+
+    The future of `submit` always resolves, with exactly one Answer: after `cancel` too, with Outcome.CANCELLED unless
+    another outcome was first.
+    """
+
+    @property
+    def applications(self) -> Mapping[str, Application]: ...
+
+    def submit(
+        self, request: Request, inputs: Mapping[str, Array], lengths: Mapping[str, Array] | None
+    ) -> asyncio.Future[Answer]: ...
+
+    def cancel(self, request_id: str) -> None: ...
+
+    def now(self) -> float: ...
+
+    def live(self) -> bool: ...
+
+    def ready(self, application: str | None = None, variant: str | None = None) -> bool: ...
+
+    def state(self, application: str, variant: str) -> tuple[str, str]: ...
+
+    def observe(self, observer: Observer) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one call may bring."""
+
+    body_bytes: int = 64 << 20
+    rows: int = 1024
+
+
+class FrontDesk:
+    """Checks calls, hands them on, and tells what became of them. `boot`: distinct for each start of the server, so
+    that request ids never come twice."""
+
+    def __init__(self, backend: Backend, boot: str, limits: Limits | None = None) -> None:
+        self.backend = backend
+        self.limits = limits or Limits()
+        self._boot = boot
+        self._numbers = count(1)
+
+    def now(self) -> float:
+        return self.backend.now()
+
+    def find(self, name: str, version: str | None = None) -> Application:
+        """Raises UnknownApplication or UnknownVariant. An empty version is no version."""
+        application = self.backend.applications.get(name)
+        if application is None:
+            known = ", ".join(sorted(self.backend.applications)) or "none"
+            raise UnknownApplication(f"there is no application {name[:80]!r}; there are: {known}")
+        if version:
+            application.variant(version)
+        return application
+
+    async def submit(
+        self, call: InferCall, hung_up: Callable[[], Awaitable[object]] | None = None
+    ) -> InferReply:
+        """One call, one reply. `hung_up` returns when the client goes away; the request is cancelled then, and also
+        when this coroutine is.
+
+        Raises InvalidRequest, InvalidTensor, UnknownApplication, UnknownVariant: nothing was started.
+        """
+        request, inputs, lengths = self._admit(call)
+        future = self.backend.submit(request, inputs, lengths)
+        watch: asyncio.Future[object] | None = None
+        if hung_up is not None:
+            watch = asyncio.ensure_future(hung_up())
+            watch.add_done_callback(lambda done: None if done.cancelled() else self.backend.cancel(request.id))
+        try:
+            answer = await future
+        except asyncio.CancelledError:
+            self.backend.cancel(request.id)
+            raise
+        finally:
+            if watch is not None:
+                watch.cancel()
+        return self._reply(request, answer)
+
+    def _admit(self, call: InferCall) -> tuple[Request, Mapping[str, Array], Mapping[str, Array] | None]:
+        application = self.find(call.application, call.pinned)
+        check_outputs(call.outputs)
+        query, budget_s = deadline_s(application, call)
+        checked = check_tensors(application, call, self.limits.rows)
+        request_id = f"{self._boot}-{next(self._numbers):x}"
+        request = Request(
+            id=request_id,
+            application=application.name,
+            arrived_at=call.arrived_at,
+            due_at=call.arrived_at + budget_s,
+            rows=checked.rows,
+            query=query,
+            pinned=call.pinned or None,
+            inputs=checked.present,
+            counts=checked.counts,
+            bucket=checked.bucket,
+            payload=TensorRef(request_id),
+        )
+        return request, checked.inputs, checked.lengths
+
+    def _reply(self, request: Request, answer: Answer) -> InferReply:
+        application = self.backend.applications[request.application]
+        served = answer.outcome in (Outcome.ANSWERED, Outcome.LATE)
+        rows = answer.rows if served else ()
+        classes = len(application.classes)
+        return InferReply(
+            request=request,
+            application=application,
+            answer=answer,
+            labels=np.array([row.label for row in rows], np.int64),
+            scores=np.array([row.scores for row in rows], np.float32).reshape(len(rows), classes),
+            finished_at=self.backend.now(),
+            retry_after_s=_retry_after_s(application, request, answer),
+        )
+
+
+def _retry_after_s(application: Application, request: Request, answer: Answer) -> int | None:
+    """Waiting helps against a queue. It does not help a deadline below the fastest variant's own time."""
+    if answer.reason in (Reason.OVERLOADED, Reason.NOT_READY):
+        return 1
+    if answer.reason is not Reason.DEADLINE_INFEASIBLE:
+        return None
+    variants = application.variants if request.pinned is None else (application.variant(request.pinned),)
+    fastest = min(
+        (t.curve(request.bucket).seconds(1) for v in variants for t in v.timing.values() if t.curves), default=0.0
+    )
+    return 1 if request.deadline_s > fastest else None
+
+
+def refusal(reply: InferReply) -> str:
+    """One sentence, with the numbers, on why a call was not served."""
+    answer, request = reply.answer, reply.request
+    if answer.detail:
+        return answer.detail
+    budget = f"{request.deadline_s * 1e3:.3f} ms"
+    name = repr(request.application)
+    match answer.reason:
+        case Reason.DEADLINE_INFEASIBLE:
+            return f"nothing that {name} has can answer {request.rows} rows within the deadline of {budget}"
+        case Reason.DEADLINE_EXCEEDED:
+            return f"the deadline of {budget} passed before {name} could answer"
+        case Reason.OVERLOADED:
+            return f"too much is waiting already; {name} took no more work"
+        case Reason.CANCELLED:
+            return "the client went away"
+        case Reason.NOT_READY:
+            return f"{name} is not ready to serve"
+        case Reason.DRAINING:
+            return "the server is shutting down and takes no new work"
+        case _:
+            return f"{name} failed to answer"

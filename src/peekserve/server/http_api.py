@@ -1,0 +1,325 @@
+"""The protocol over HTTP: routes, and nothing that gRPC would need too.
+
+The inference route is written against bare ASGI: it reads, decodes, waits and writes, with no object that it can do
+without, because this is where a small model's time goes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from peekserve.errors import InvalidRequest, PeekserveError, TooLarge
+from peekserve.server import openapi
+from peekserve.server.accounting import Accounts
+from peekserve.server.calls import InferCall
+from peekserve.server.checking import seconds_from_text
+from peekserve.server.describe import Descriptions
+from peekserve.server.frontdesk import FrontDesk, refusal
+from peekserve.server.wire import (
+    METHOD_NOT_ALLOWED,
+    OK,
+    UNSUPPORTED,
+    Status,
+    error_body,
+    read_infer,
+    status_of_answer,
+    status_of_error,
+    write_infer,
+)
+
+JSON = (b"content-type", b"application/json")
+BINARY = (b"content-type", b"application/octet-stream")
+Headers = list[tuple[bytes, bytes]]
+Answered = Callable[[Request], Any]
+
+_GRPC_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+class _Gone(Exception):
+    """The client hung up before its body was here."""
+
+
+class _Unsupported(Exception):
+    """A content type or encoding that no handler reads."""
+
+
+def make_app(desk: FrontDesk, accounts: Accounts, descriptions: Descriptions) -> Starlette:
+    """The ASGI application: all paths of docs/protocol.md."""
+    pages = _Pages(descriptions, accounts)
+    infer = _Infer(desk, accounts)
+    routes = [Route(f"/v2/models/{{model}}{v}/infer", infer, methods=["POST"]) for v in ("", "/versions/{version}")]
+    routes += [
+        Route("/v2/health/live", pages.live),
+        Route("/v2/health/ready", pages.ready),
+        Route("/v2", pages.server),
+        Route("/v2/", pages.server),
+        Route("/v2/models/stats", pages.all_statistics),
+        Route("/v2/repository/index", pages.index, methods=["POST"]),
+        Route("/metrics", pages.metrics),
+        Route("/openapi.json", pages.openapi),
+        Route("/docs", pages.docs),
+    ]
+    for v in ("", "/versions/{version}"):
+        routes += [
+            Route(f"/v2/models/{{model}}{v}", pages.model),
+            Route(f"/v2/models/{{model}}{v}/ready", pages.model_ready),
+            Route(f"/v2/models/{{model}}{v}/config", pages.config),
+            Route(f"/v2/models/{{model}}{v}/stats", pages.statistics),
+        ]
+    app = Starlette(
+        routes=routes,
+        exception_handlers={HTTPException: _http_error, PeekserveError: _error, Exception: _bug(accounts)},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+# ---- inference ---------------------------------------------------------------------------------------------------
+
+
+class _Infer:
+    """POST .../infer as an ASGI application of its own."""
+
+    def __init__(self, desk: FrontDesk, accounts: Accounts) -> None:
+        self._desk = desk
+        self._accounts = accounts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        desk = self._desk
+        arrived_at = desk.now()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        echo: Headers = []
+        trace = headers.get(b"x-request-id")
+        if trace is not None and len(trace) <= 128:
+            echo.append((b"x-request-id", trace))
+        model = ""
+        try:
+            path = scope["path_params"]
+            version = path.get("version")
+            application = desk.find(path["model"], version)
+            model = application.name
+            _check_content(headers)
+            body = await _read(headers, receive, desk.limits.body_bytes)
+            asked = read_infer(body, _header_length(headers))
+            call = InferCall(
+                application=model,
+                pinned=version,
+                tensors=asked.tensors,
+                arrived_at=arrived_at,
+                parameters=asked.parameters,
+                outputs=tuple([want.name for want in asked.wanted]),
+                call_deadline_s=_call_deadline_s(headers),
+            )
+            reply = await desk.submit(call, lambda: _hung_up(receive))
+            status = status_of_answer(reply.answer)
+            if status is OK:
+                content, header_length = write_infer(reply, asked.wanted, asked.id)
+                echo.append(_server_timing(reply.queue_s, reply.compute_s))
+                if header_length is None:
+                    echo.append(JSON)
+                else:
+                    echo += [BINARY, (b"inference-header-content-length", str(header_length).encode())]
+            else:
+                content = error_body(refusal(reply), status)
+                echo.append(JSON)
+                if reply.retry_after_s is not None:
+                    echo.append((b"retry-after", str(reply.retry_after_s).encode()))
+                if status.word == "draining":
+                    echo.append((b"connection", b"close"))
+            if status.http != 499:
+                await _send(send, status.http, content, echo)
+            self._accounts.served(reply, status, "http")
+            return
+        except _Gone:
+            return
+        except _Unsupported as error:
+            status, sentence = UNSUPPORTED, str(error)
+        except PeekserveError as error:
+            status, sentence = status_of_error(error), str(error)
+        except Exception as error:
+            self._accounts.log.exception("unexpected", path=scope["path"])
+            status, sentence = status_of_error(error), "the server failed to handle this request; its log says why"
+        self._accounts.refused(model, status, sentence, "http", desk.now() - arrived_at)
+        await _send(send, status.http, error_body(sentence, status), [*echo, JSON])
+
+
+async def _send(send: Send, status: int, body: bytes, headers: Headers) -> None:
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _read(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
+    """The whole body. Its announced length is checked before anything is read."""
+    announced = headers.get(b"content-length", b"0")
+    if announced.isdigit() and int(announced[:20]) > limit:
+        raise TooLarge(f"the body has {int(announced[:20])} bytes; the limit is {limit}")
+    message = await receive()
+    chunks, size = [], 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        chunk: bytes = message.get("body", b"")
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(f"the body has more than {limit} bytes, which is the limit")
+        if not message.get("more_body", False):
+            return chunk if len(chunks) == 1 else b"".join(chunks)
+        message = await receive()
+
+
+async def _hung_up(receive: Receive) -> None:
+    message: Message = {"type": ""}
+    while message["type"] != "http.disconnect":
+        message = await receive()
+
+
+def _check_content(headers: dict[bytes, bytes]) -> None:
+    # tritonclient sends no content type at all.
+    kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+    if kind not in (b"", b"application/json", b"application/octet-stream"):
+        raise _Unsupported(f"content type {_text(kind)!r}: use application/json or application/octet-stream")
+    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if encoding != b"identity":
+        raise _Unsupported(f"content encoding {_text(encoding)!r}: send the body as it is")
+
+
+def _header_length(headers: dict[bytes, bytes]) -> int | None:
+    value = headers.get(b"inference-header-content-length")
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > 18:
+        raise InvalidRequest(f"Inference-Header-Content-Length is a number of bytes, not {_text(value)!r}")
+    return int(value)
+
+
+def _call_deadline_s(headers: dict[bytes, bytes]) -> float | None:
+    """`x-request-timeout-seconds`, or else `grpc-timeout` as proxies pass it on (digits and a unit: 250m is 250 ms)."""
+    value = headers.get(b"x-request-timeout-seconds")
+    if value is not None:
+        return seconds_from_text(_text(value), "header x-request-timeout-seconds")
+    value = headers.get(b"grpc-timeout")
+    if value is None:
+        return None
+    text = _text(value)
+    unit = _GRPC_UNITS.get(text[-1:])
+    if unit is None or not text[:-1].isdigit() or len(text) > 9:
+        raise InvalidRequest(f"header grpc-timeout is up to 8 digits and one of H M S m u n, not {text!r}")
+    return seconds_from_text(text[:-1], "header grpc-timeout") * unit
+
+
+def _server_timing(queue_s: float, compute_s: float) -> tuple[bytes, bytes]:
+    return b"server-timing", f"queue;dur={queue_s * 1e3:.3f}, infer;dur={compute_s * 1e3:.3f}".encode()
+
+
+def _text(value: bytes) -> str:
+    return value[:80].decode("latin-1")
+
+
+# ---- everything else ---------------------------------------------------------------------------------------------
+
+
+class _IndexJson(msgspec.Struct):
+    """The request object of the repository index; an empty body means the same as {}."""
+
+    ready: bool = False
+
+
+class _Pages:
+    """The quiet routes."""
+
+    def __init__(self, descriptions: Descriptions, accounts: Accounts) -> None:
+        self._descriptions = descriptions
+        self._accounts = accounts
+
+    async def live(self, _: Request) -> Response:
+        live = self._descriptions.live()
+        return _json({"live": live}, 200 if live else 503)
+
+    async def ready(self, _: Request) -> Response:
+        ready = self._descriptions.ready()
+        return _json({"ready": ready}, 200 if ready else 503)
+
+    async def server(self, _: Request) -> Response:
+        return _json(self._descriptions.server())
+
+    async def model(self, request: Request) -> Response:
+        return _json(self._descriptions.model(*_names(request)))
+
+    async def model_ready(self, request: Request) -> Response:
+        model, version = _names(request)
+        ready = self._descriptions.ready(model, version)
+        return _json({"name": model, "ready": ready}, 200 if ready else 503)
+
+    async def config(self, request: Request) -> Response:
+        return _json(self._descriptions.config(*_names(request)))
+
+    async def statistics(self, request: Request) -> Response:
+        return _json(self._descriptions.statistics(*_names(request)))
+
+    async def all_statistics(self, _: Request) -> Response:
+        return _json(self._descriptions.statistics())
+
+    async def index(self, request: Request) -> Response:
+        headers = dict(request.scope["headers"])
+        try:
+            body = await _read(headers, request.receive, 4096)
+        except _Gone:
+            return Response(status_code=400)
+        try:
+            asked = msgspec.json.decode(body or b"{}", type=_IndexJson)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise InvalidRequest(f'the body of an index request is {{}} or {{"ready": true}}: {error}') from None
+        return _json(self._descriptions.index(asked.ready))
+
+    async def metrics(self, request: Request) -> Response:
+        body, content_type = self._accounts.telemetry.exposition(request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": content_type})
+
+    async def openapi(self, _: Request) -> Response:
+        return _json(openapi.document())
+
+    async def docs(self, _: Request) -> Response:
+        return HTMLResponse(openapi.PAGE)
+
+
+def _names(request: Request) -> tuple[str, str]:
+    return request.path_params["model"], request.path_params.get("version", "")
+
+
+def _json(told: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(told), status, media_type="application/json")
+
+
+def _told(sentence: str, status: Status, headers: dict[str, str] | None = None) -> Response:
+    return Response(error_body(sentence, status), status.http, headers, media_type="application/json")
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """What the router itself refuses: a path or a method that it does not know."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path[:200]
+    if error.status_code == 405:
+        allow = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        return _told(f"{path} takes {allow}, not {request.method[:20]}", METHOD_NOT_ALLOWED, {"Allow": allow})
+    return _told(f"there is nothing at {path}", Status(error.status_code, "NOT_FOUND", "not_found"))
+
+
+async def _error(_: Request, error: Exception) -> Response:
+    return _told(str(error), status_of_error(error))
+
+
+def _bug(accounts: Accounts) -> Callable[[Request, Exception], Any]:
+    async def handler(request: Request, error: Exception) -> Response:
+        accounts.log.error("unexpected", path=request.url.path, error=repr(error))
+        return _told("the server failed to handle this request; its log says why", status_of_error(error))
+
+    return handler

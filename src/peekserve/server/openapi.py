@@ -1,0 +1,208 @@
+"""The OpenAPI document of the HTTP door, and a page that shows it without asking anything of another server."""
+
+from typing import Any
+
+from peekserve.domain.tensors import DATATYPES
+from peekserve.server.calls import OUTPUTS
+
+Json = dict[str, Any]
+
+_ERRORS = {
+    "400": "The body, a tensor or a parameter is wrong.",
+    "404": "No such application, variant or path.",
+    "405": "The path takes another method.",
+    "413": "More bytes than the limit.",
+    "415": "A content type or encoding that is not read here.",
+    "422": "The asked quality cannot be had.",
+    "429": "This client asks too often.",
+    "500": "Something broke.",
+    "503": "Not ready, overloaded, shutting down, or no variant can meet the deadline.",
+    "504": "The deadline passed.",
+}
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _content(schema: Json, kind: str = "application/json") -> Json:
+    return {kind: {"schema": schema}}
+
+
+def _object(required: list[str], **properties: Json) -> Json:
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def _list(items: Json) -> Json:
+    return {"type": "array", "items": items}
+
+
+_TEXT: Json = {"type": "string"}
+_WHOLE: Json = {"type": "integer"}
+_FLAG: Json = {"type": "boolean"}
+
+
+def _schemas() -> Json:
+    scalar = {"type": ["string", "number", "boolean", "null"]}
+    parameters = {"type": "object", "additionalProperties": scalar}
+    tensor = {"name": _TEXT, "shape": _list(_WHOLE), "datatype": {"enum": [*DATATYPES, "BYTES"]}}
+    described = _object(["name", "datatype", "shape"], **tensor)
+    stat = _object(["count", "ns"], count=_WHOLE, ns=_WHOLE)
+    return {
+        "error": _object(["error", "code"], error=_TEXT, code=_TEXT),
+        "parameters": parameters,
+        "data": _list({"anyOf": [_ref("data"), {"type": ["number", "string", "boolean", "null"]}]}),
+        "request": _object(
+            ["inputs"],
+            id=_TEXT,
+            parameters=_object(
+                [],
+                timeout={"type": ["integer", "string"], "description": "relative deadline in microseconds"},
+                deadline_ms={"type": "number", "exclusiveMinimum": 0},
+                query={**_TEXT, "description": "query type of the application"},
+                binary_data_output=_FLAG,
+            ),
+            inputs=_list(_object(["name", "shape", "datatype"], **tensor, parameters=_ref("parameters"), data=_ref("data"))),
+            outputs=_list(_object(["name"], name={"enum": list(OUTPUTS)}, parameters=_ref("parameters"))),
+        ),
+        "response": _object(
+            ["model_name", "outputs"],
+            model_name=_TEXT,
+            model_version=_TEXT,
+            id=_TEXT,
+            parameters=_ref("parameters"),
+            outputs=_list(_object(["name", "shape", "datatype"], **tensor, parameters=_ref("parameters"), data=_ref("data"))),
+        ),
+        "server": _object(["name", "version", "extensions"], name=_TEXT, version=_TEXT, extensions=_list(_TEXT)),
+        "model": _object(
+            ["name", "platform"],
+            name=_TEXT,
+            versions=_list(_TEXT),
+            platform=_TEXT,
+            inputs=_list(described),
+            outputs=_list(described),
+            properties={"type": "object", "additionalProperties": _TEXT},
+        ),
+        "live": _object(["live"], live=_FLAG),
+        "ready": _object(["ready"], name=_TEXT, ready=_FLAG),
+        "config": _object(["name", "max_batch_size", "input", "output"], name=_TEXT, max_batch_size=_WHOLE),
+        "statistics": _object(
+            ["model_stats"],
+            model_stats=_list(
+                _object(
+                    ["name", "version"],
+                    name=_TEXT,
+                    version=_TEXT,
+                    inference_count=_WHOLE,
+                    execution_count=_WHOLE,
+                    inference_stats={"type": "object", "additionalProperties": stat},
+                )
+            ),
+        ),
+        "index": _list(_object(["name"], name=_TEXT, version=_TEXT, state=_TEXT, reason=_TEXT)),
+    }
+
+
+def _operation(summary: str, schema: str, errors: str, body: Json | None = None) -> Json:
+    told: Json = {
+        "summary": summary,
+        "responses": {
+            "200": {"description": "Done.", "content": _content(_ref(schema))},
+            **{
+                code: {"description": _ERRORS[code], "content": _content(_ref("error"))} for code in errors.split()
+            },
+        },
+    }
+    if body is not None:
+        told["requestBody"] = body
+    return told
+
+
+def document() -> Json:
+    """OpenAPI 3.1 of every path in http_api.py."""
+    infer_body = {
+        "required": True,
+        "content": {
+            **_content(_ref("request")),
+            **_content({"type": "string", "format": "binary"}, "application/octet-stream"),
+        },
+    }
+    infer = _operation("Infer", "response", "400 404 405 413 415 422 429 500 503 504", infer_body)
+    infer["responses"]["200"]["content"].update(
+        _content({"type": "string", "format": "binary"}, "application/octet-stream")
+    )
+    health = {"description": "Not now.", "content": _content(_ref("live"))}
+    live = _operation("Is the server alive?", "live", "405")
+    ready = _operation("Can it serve?", "ready", "405")
+    live["responses"]["503"] = health
+    ready["responses"]["503"] = {**health, "content": _content(_ref("ready"))}
+    model_ready = _operation("Can this model serve?", "ready", "404 405")
+    model_ready["responses"]["503"] = {**health, "content": _content(_ref("ready"))}
+    server = _operation("Name, version and extensions", "server", "405")
+    paths: Json = {
+        "/v2": {"get": server},
+        "/v2/": {"get": server},
+        "/v2/health/live": {"get": live},
+        "/v2/health/ready": {"get": ready},
+        "/v2/models/stats": {"get": _operation("Statistics of everything", "statistics", "405")},
+        "/v2/repository/index": {
+            "post": _operation(
+                "Every variant and its state",
+                "index",
+                "400 405 413",
+                {"content": _content(_object([], ready=_FLAG))},
+            )
+        },
+    }
+    for version in ("", "/versions/{version}"):
+        base = f"/v2/models/{{model}}{version}"
+        names = ["model", *(["version"] if version else [])]
+        given = [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names]
+        for path, operation in {
+            base: {"get": _operation("What it takes and gives", "model", "404 405")},
+            f"{base}/ready": {"get": model_ready},
+            f"{base}/config": {"get": _operation("Configuration, as Triton tells it", "config", "404 405")},
+            f"{base}/stats": {"get": _operation("Statistics, as Triton tells them", "statistics", "404 405")},
+            f"{base}/infer": {"post": infer},
+        }.items():
+            paths[path] = {"parameters": given, **operation}
+    text = {"200": {"description": "Prometheus or OpenMetrics text.", "content": _content(_TEXT, "text/plain")}}
+    paths["/metrics"] = {"get": {"summary": "Metrics", "responses": text}}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "peekserve",
+            "version": "2",
+            "description": "Open Inference Protocol v2. A model is an application, a version is one of its variants; "
+            "without a version the server chooses.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {"schemas": _schemas()},
+    }
+
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>peekserve: paths</title>
+<style>
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
+code{font:14px ui-monospace,monospace}td{padding:.2rem .8rem .2rem 0;vertical-align:top}
+@media(prefers-color-scheme:dark){body{background:#111;color:#ddd}a{color:#8bf}}
+</style>
+<h1>peekserve</h1><p id="about"></p><table id="paths"></table>
+<p>Everything in one document: <a href="/openapi.json">openapi.json</a>.</p>
+<script>
+fetch("/openapi.json").then(answer => answer.json()).then(api => {
+  document.getElementById("about").textContent = api.info.description;
+  for (const [path, methods] of Object.entries(api.paths))
+    for (const [method, told] of Object.entries(methods)) {
+      if (method === "parameters") continue;
+      const row = document.getElementById("paths").insertRow();
+      const cell = () => row.insertCell().appendChild(document.createElement("code"));
+      cell().textContent = method.toUpperCase();
+      cell().textContent = path;
+      row.insertCell().textContent = told.summary + " (" + Object.keys(told.responses).join(", ") + ")";
+    }
+});
+</script></html>
+"""

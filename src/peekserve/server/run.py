@@ -1,0 +1,102 @@
+"""Serving an ASGI application inside the event loop that is running already: the scheduler lives there too.
+
+uvicorn would take SIGTERM for itself and close the listener at once; here the caller owns signals and the drain.
+"""
+
+import asyncio
+import socket
+from collections.abc import Coroutine, Generator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from peekserve.errors import InvalidConfiguration
+
+
+T = TypeVar("T")
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its signal handlers, which says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+class HttpServer:
+    """One listening address. `start` returns when connections are taken, `stop` when none is left."""
+
+    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", port: int = 8000) -> None:
+        self._app = app
+        self._asked = (host, port)
+        self._server: _Uvicorn | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> tuple[str, int]:
+        """The address in use: with port 0, the free port that was found.
+
+        Raises InvalidConfiguration when the address cannot be had.
+        """
+        listener = listen(*self._asked)
+        config = uvicorn.Config(
+            self._app,
+            http="auto",
+            loop="none",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=5,
+        )
+        self._server = _Uvicorn(config)
+        self._serving = asyncio.create_task(self._server.serve([listener]))
+        await self._server.listening.wait()
+        host, port = listener.getsockname()[:2]
+        return host, port
+
+    async def stop(self) -> None:
+        """Close the listener, let open requests end, and return."""
+        if self._server is None or self._serving is None:
+            return
+        self._server.should_exit = True
+        await self._serving
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound TCP socket. Raises InvalidConfiguration when the address cannot be had."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(found[0], socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(found[4])
+    except (OSError, OverflowError) as error:
+        raise InvalidConfiguration(f"cannot listen at {host}:{port}: {error}") from None
+    listener.setblocking(False)
+    return listener
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run to the end on uvloop where it is installed, on asyncio's own loop otherwise."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(main)

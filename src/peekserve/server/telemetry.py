@@ -1,0 +1,178 @@
+"""Prometheus metrics, in a registry of our own: seconds and bytes, failures included, few labels (docs/protocol.md)."""
+
+from collections.abc import Sequence
+from math import inf
+
+from prometheus_client import CollectorRegistry
+from prometheus_client import Counter as Total
+from prometheus_client import Gauge, Histogram, Summary
+from prometheus_client.exposition import choose_encoder
+
+from peekserve.domain.messages import Answer, RunBatch
+from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, Source
+from peekserve.server.observing import Counter
+
+
+def geometric(first: float, last: float, each: float = 2.0) -> list[float]:
+    """Bounds from `first` up to `last`, each `each` times the one before, ending in `last`.
+
+    >>> geometric(1.0, 5.0)
+    [1.0, 2.0, 4.0, 5.0]
+    """
+    bounds = []
+    while first < last:
+        bounds.append(float(f"{first:.6g}"))
+        first *= each
+    return [*bounds, last]
+
+
+SECONDS = (*geometric(0.0005, 10.0), inf)
+_MAGNITUDES = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
+SIGNED_SECONDS = (*(-s for s in reversed(_MAGNITUDES)), 0.0, *_MAGNITUDES, inf)
+ROWS = (*geometric(1.0, 1024.0), inf)
+
+
+class Telemetry(Counter):
+    """All metrics. `request` is told by the doors; the rest by the core's events and commands (observing.py)."""
+
+    def __init__(self, version: str, buckets: Sequence[float] = SECONDS) -> None:
+        self.registry = registry = CollectorRegistry()
+        r = {"registry": registry, "namespace": "peekserve"}
+        by_model = ("model",)
+        self._requests = Total(
+            "requests", "Requests by outcome.", ("model", "variant", "protocol", "outcome"), **r
+        )
+        self._durations = Histogram(
+            "request_duration_seconds", "From arrival to reply, failures included.", by_model, buckets=buckets, **r
+        )
+        self._queue_durations = Histogram(
+            "queue_duration_seconds", "From a row's arrival to the start of its batch.", by_model, buckets=buckets, **r
+        )
+        self._peek_durations = Histogram(
+            "peek_duration_seconds", "From arrival to the end of the peek.", by_model, buckets=buckets, **r
+        )
+        self._inference_durations = Histogram(
+            "inference_duration_seconds", "A batch on its worker.", ("model", "variant", "batch"), buckets=buckets, **r
+        )
+        self._slack = Histogram(
+            "deadline_slack_seconds", "Time left at the reply; negative when late.", by_model, buckets=SIGNED_SECONDS, **r
+        )
+        self._errors = Histogram(
+            "prediction_error_seconds",
+            "A batch's time less the time that the scheduler predicted.",
+            ("model", "variant"),
+            buckets=SIGNED_SECONDS,
+            **r,
+        )
+        self._batch_rows = Histogram("batch_rows", "Rows in a batch.", ("model", "variant"), buckets=ROWS, **r)
+        self._closed = Total("batch_close", "Batches by the reason that they were not larger.", ("reason",), **r)
+        self._queue_rows = Gauge("queue_rows", "Rows that wait.", by_model, **r)
+        self._inflight = Gauge("inflight_requests", "Requests without an outcome yet.", by_model, **r)
+        self._selected = Total(
+            "selected", "Rows by who answered and why: chosen, pinned, or the peek.", ("model", "variant", "reason"), **r
+        )
+        self._believed = Summary(
+            "expected_accuracy", "What the scheduler believed of its choices when it made them.", by_model, **r
+        )
+        self._memory = Gauge("model_memory_bytes", "Resident weights.", ("worker", "weights"), **r)
+        self._budget = Gauge("memory_budget_bytes", "Bytes that may be resident.", ("worker",), **r)
+        self._loads = Total("model_loads", "Weights made resident, or not.", ("result",), **r)
+        self._load_durations = Histogram(
+            "model_load_duration_seconds", "Time to make weights resident.", (), buckets=buckets, **r
+        )
+        self._evictions = Total("evictions", "Weights unloaded.", ("reason",), **r)
+        self._restarts = Total("worker_restarts", "Workers lost, by reason.", ("reason",), **r)
+        Gauge("build_info", "Always 1; the version is its label.", ("version",), **r).labels(version).set(1)
+        self._held: dict[str, set[str]] = {}
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The text of all metrics and its content type: OpenMetrics where the Accept header asks for it."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def request(self, model: str, variant: str, protocol: str, outcome: str, seconds: float) -> None:
+        """`model` is empty for an unknown one: names that clients make up never become labels."""
+        self._requests.labels(model, variant, protocol, outcome).inc()
+        self._durations.labels(model).observe(seconds)
+
+    # ---- what the core did -------------------------------------------------------------------------------------
+
+    def arrived(self, request: Request, now: float) -> None:
+        self._inflight.labels(request.application).inc()
+
+    def peeked(self, request: Request, now: float) -> None:
+        self._peek_durations.labels(request.application).observe(now - request.arrived_at)
+
+    def started(self, batch: RunBatch, now: float) -> None:
+        self._closed.labels(batch.closed).inc()
+        self._batch_rows.labels(batch.application, batch.variant).observe(len(batch.rows))
+
+    def finished(self, batch: RunBatch, seconds: float, now: float) -> None:
+        size = 1 << (len(batch.rows) - 1).bit_length()  # the power of two that holds it: few labels
+        self._inference_durations.labels(batch.application, batch.variant, str(size)).observe(seconds)
+        self._errors.labels(batch.application, batch.variant).observe(seconds - batch.predicted_s)
+
+    def answered(self, request: Request, answer: Answer, now: float) -> None:
+        model = request.application
+        self._inflight.labels(model).dec()
+        if request.due_at < inf and answer.outcome is not Outcome.CANCELLED:
+            self._slack.labels(model).observe(request.due_at - now)
+        for row in answer.rows:
+            self._selected.labels(model, row.variant or Source.PEEK.value, _why(request, row)).inc()
+            if row.expected_accuracy is not None:
+                self._believed.labels(model).observe(row.expected_accuracy)
+            if row.started_at is not None:
+                self._queue_durations.labels(model).observe(row.started_at - request.arrived_at)
+
+    def waiting(self, application: str, rows: int) -> None:
+        self._queue_rows.labels(application).set(rows)
+
+    def loaded(self, worker: str, weights: str, seconds: float, bytes: int) -> None:
+        self._loads.labels("ok").inc()
+        self._load_durations.observe(seconds)
+        self._memory.labels(worker, weights).set(bytes)
+        self._held.setdefault(worker, set()).add(weights)
+
+    def load_failed(self, worker: str, weights: str) -> None:
+        self._loads.labels("failed").inc()
+
+    def unloaded(self, worker: str, weights: str) -> None:
+        self._evictions.labels("budget").inc()
+        self._forget(worker, weights)
+
+    def worker_up(self, worker: str, budget_bytes: int) -> None:
+        self._budget.labels(worker).set(budget_bytes)
+
+    def worker_down(self, worker: str, reason: str) -> None:
+        self._restarts.labels(reason).inc()
+        for weights in list(self._held.get(worker, ())):
+            self._forget(worker, weights)
+
+    def _forget(self, worker: str, weights: str) -> None:
+        if weights in self._held.get(worker, ()):
+            self._held[worker].discard(weights)
+            self._memory.remove(worker, weights)
+
+
+def _why(request: Request, row: RowAnswer) -> str:
+    if row.source is Source.PEEK:
+        return "peek"
+    return "pinned" if request.pinned is not None else "chosen"
+
+
+# Outcome labels (conventions C.4): what dashboards count. Every invalid call is one word; its own is in the log.
+_LABELS = {
+    "model_not_found": "invalid",
+    "invalid_request": "invalid",
+    "invalid_tensor": "invalid",
+    "too_large": "invalid",
+    "unsupported_media_type": "invalid",
+    "backend_error": "error",
+}
+
+
+def outcome_label(word: str, answer: Answer | None = None) -> str:
+    """The `outcome` label of a status word; a late answer is `late`."""
+    if answer is not None and answer.reason is Reason.LATE and answer.outcome is Outcome.LATE:
+        return "late"
+    return _LABELS.get(word, word)

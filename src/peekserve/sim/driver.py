@@ -1,0 +1,206 @@
+"""Carries out a scheduler's commands in pretended time."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from peekserve.core.scheduler import Scheduler
+from peekserve.domain.messages import (
+    Answer,
+    Arrived,
+    BatchDone,
+    BatchFailed,
+    Cancelled,
+    Command,
+    Event,
+    Load,
+    Loaded,
+    Peek,
+    Peeked,
+    Restart,
+    RunBatch,
+    Unload,
+    WakeAt,
+    Woke,
+    WorkerDown,
+    WorkerUp,
+)
+from peekserve.domain.request import Request
+from peekserve.errors import InvariantBroken
+from peekserve.sim.faults import Faults
+from peekserve.sim.kernel import Agenda
+from peekserve.sim.world import World
+
+Observer = Callable[[Event, float, Sequence[Command]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SimWorker:
+    """A worker to pretend: its name, its kind of device, its byte budget."""
+
+    name: str
+    device: str = "cpu"
+    budget_bytes: int = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A request's outcome and when it was known."""
+
+    request: Request
+    answer: Answer
+    at: float
+
+
+@dataclass(slots=True)
+class _State:
+    worker: SimWorker
+    epoch: int = 0
+    free_at: float = 0.0
+    up: bool = False
+    resident: set[str] = field(default_factory=set)
+
+
+class Simulation:
+    """One run: scheduler, workers, world, seed. `run(trace)` returns one Settled for each request.
+
+    `check`: verify every invariant of the scheduler after every event. `observe` sees each event, its instant and
+    the commands that followed.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        workers: Sequence[SimWorker],
+        world: World,
+        seed: int = 0,
+        faults: Faults | None = None,
+        check: bool = False,
+        observe: Observer | None = None,
+    ) -> None:
+        self._scheduler = scheduler
+        self._workers = {w.name: _State(w) for w in workers}
+        self._world = world
+        self._rng = np.random.default_rng(seed)
+        self._faults = faults or Faults()
+        self._check = check
+        self._observe = observe
+        self._agenda = Agenda()
+        self._requests: dict[str, Request] = {}
+        self._settled: dict[str, Settled] = {}
+        self._timer = 0
+
+    def run(self, trace: Iterable[Request], cancels: Sequence[tuple[float, str]] = ()) -> list[Settled]:
+        """Live through a trace (in order of arrival). Raises InvariantBroken when a request gets no outcome, or two."""
+        for state in self._workers.values():
+            self._come_up(state, 0.0)
+        for kill in self._faults.kills:
+            self._agenda.at(kill.at, lambda now, k=kill: self._kill(self._workers[k.worker], k.back_s, now))  # type: ignore[misc]
+        order: list[str] = []
+        last = 0.0
+        for request in trace:
+            if request.arrived_at < last:
+                raise InvariantBroken(f"time runs backwards in the trace: {request.id!r} at {request.arrived_at}")
+            last = request.arrived_at
+            order.append(request.id)
+            self._requests[request.id] = request
+            self._post_at(request.arrived_at, Arrived(request))
+        for at, request_id in cancels:
+            self._post_at(at, Cancelled(request_id))
+        self._agenda.run()
+        missing = [i for i in order if i not in self._settled]
+        if missing:
+            raise InvariantBroken(f"{len(missing)} requests have no outcome, the first is {missing[0]!r}")
+        return [self._settled[i] for i in order]
+
+    # ---- events in, commands out ----
+
+    def _post_at(self, at: float, event: Event, last: bool = False) -> None:
+        self._agenda.at(at, lambda now: self._post(event, now), last)
+
+    def _post(self, event: Event, now: float) -> None:
+        commands = self._scheduler.handle(event, now)
+        if self._check:
+            self._scheduler.check()
+        if self._observe:
+            self._observe(event, now, commands)
+        for command in commands:
+            self._do(command, now)
+
+    def _do(self, command: Command, now: float) -> None:
+        match command:
+            case WakeAt(at):
+                self._timer += 1
+                armed = self._timer
+                self._agenda.at(at, lambda t: self._wake(armed, t), last=True)
+            case Peek(request_id):
+                seconds, counts = self._world.peek(self._requests[request_id], self._rng)
+                if self._chance(self._faults.chances.peek_fails):
+                    counts = None
+                self._post_at(now + seconds, Peeked(request_id, counts))
+            case Answer(request_id):
+                if request_id in self._settled:
+                    raise InvariantBroken(f"request {request_id!r} got two outcomes")
+                self._settled[request_id] = Settled(self._requests[request_id], command, now)
+            case Load():
+                self._load(command, now)
+            case Unload(worker, weights):
+                self._workers[worker].resident.discard(weights)
+            case RunBatch():
+                self._run(command, now)
+            case Restart(worker):
+                self._kill(self._workers[worker], 0.2, now)
+
+    def _wake(self, armed: int, now: float) -> None:
+        if armed == self._timer:  # a newer WakeAt replaces this one
+            self._post(Woke(), now)
+
+    # ---- workers ----
+
+    def _come_up(self, state: _State, now: float) -> None:
+        state.up, state.free_at = True, now
+        w = state.worker
+        self._post_at(now, WorkerUp(w.name, w.device, w.budget_bytes))
+
+    def _kill(self, state: _State, back_s: float, now: float) -> None:
+        if not state.up:
+            return
+        state.up = False
+        state.epoch += 1
+        state.resident.clear()
+        self._post_at(now, WorkerDown(state.worker.name, "killed"))
+        self._agenda.at(now + back_s, lambda t: self._come_up(state, t))
+
+    def _load(self, command: Load, now: float) -> None:
+        state = self._workers[command.worker]
+        seconds = self._world.load_s(command.application, command.variant, state.worker.device, self._rng)
+        state.free_at = max(now, state.free_at) + seconds
+        state.resident.add(command.weights)
+        self._tell(state, state.free_at, Loaded(command.worker, command.weights, seconds, 0))
+
+    def _run(self, command: RunBatch, now: float) -> None:
+        state, chances = self._workers[command.worker], self._faults.chances
+        started_at = max(now, state.free_at)
+        seconds = self._world.run_s(command, state.worker.device, self._rng)
+        if self._chance(chances.slow):
+            seconds *= chances.factor
+        state.free_at = finished_at = started_at + seconds
+        if self._chance(chances.fails):
+            self._tell(state, finished_at, BatchFailed(command.batch_id, "a fault of the simulation"))
+            return
+        done = BatchDone(
+            command.batch_id, self._world.scores(command, self._requests), started_at, finished_at
+        )
+        if not self._chance(chances.lost):
+            self._tell(state, finished_at, done)
+            if self._chance(chances.twice):
+                self._tell(state, finished_at, done)
+
+    def _tell(self, state: _State, at: float, event: Event) -> None:
+        """Report an event of this worker, unless the worker is dead by then."""
+        epoch = state.epoch
+        self._agenda.at(at, lambda now: self._post(event, now) if state.epoch == epoch else None)
+
+    def _chance(self, probability: float) -> bool:
+        return probability > 0.0 and bool(self._rng.random() < probability)

@@ -1,0 +1,98 @@
+"""What a simulation knows that a scheduler does not: true labels, what each model would say, how long things take."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import exp, log
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from peekserve.domain.application import Application, Variant
+from peekserve.domain.messages import RunBatch
+from peekserve.domain.request import Request
+from peekserve.errors import InvalidData
+
+Floats = npt.NDArray[np.float64]
+
+# The 95th percentile of a standard normal: turns a measured p95/median into the spread of a lognormal.
+_Z95 = 1.6449
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One application's labelled samples and what everything says of them, recorded once.
+
+    `labels`: int64 [N]. `scores`: variant name -> float64 [N, C]. `counts`: float64 [N, C], the peek's evidence;
+    None without a peek. `buckets`: int64 [N], the shape bucket of each sample.
+    """
+
+    labels: npt.NDArray[np.int64]
+    scores: Mapping[str, Floats]
+    counts: Floats | None = None
+    buckets: npt.NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        for name, scores in self.scores.items():
+            if len(scores) != len(self.labels):
+                raise InvalidData(f"variant {name!r} has {len(scores)} recorded answers for {len(self.labels)} samples")
+
+    def sample(self, request: Request, row: int) -> int:
+        """Which sample a row is: its request's payload names the first, the others follow."""
+        first = int(request.payload.key) if request.payload else 0
+        return (first + row) % len(self.labels)
+
+
+class World(Protocol):
+    """All that a simulated run needs beside the scheduler. Chance comes from `rng` alone."""
+
+    def peek(self, request: Request, rng: np.random.Generator) -> tuple[float, Floats | None]:
+        """(seconds, counts float64 [rows, C] or None when the peek fails)."""
+        ...
+
+    def scores(self, command: RunBatch, requests: Mapping[str, Request]) -> Floats: ...
+
+    def run_s(self, command: RunBatch, device: str, rng: np.random.Generator) -> float: ...
+
+    def load_s(self, application: str, variant: str, device: str, rng: np.random.Generator) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedWorld:
+    """A world of recorded answers and profiled times. `jitter`: draw times around the profile's median with the
+    spread of its p95 (lognormal); without it every time is the median. `overhead_s` is added to each batch."""
+
+    applications: Mapping[str, Application]
+    recorded: Mapping[str, Recorded]
+    jitter: bool = False
+    overhead_s: float = 0.0
+    peek_s: Mapping[str, float] = field(default_factory=dict)
+
+    def peek(self, request: Request, rng: np.random.Generator) -> tuple[float, Floats | None]:
+        app = self.applications[request.application]
+        recorded = self.recorded[request.application]
+        seconds = self.peek_s.get(app.name, 0.0)
+        if app.name not in self.peek_s and app.peek and app.peek.latency:
+            seconds = app.peek.latency.seconds(request.rows)
+        if recorded.counts is None:
+            return seconds, None
+        return seconds, recorded.counts[[recorded.sample(request, row) for row in range(request.rows)]]
+
+    def scores(self, command: RunBatch, requests: Mapping[str, Request]) -> Floats:
+        recorded = self.recorded[command.application]
+        rows = [recorded.sample(requests[ref.request_id], ref.row) for ref in command.rows]
+        return recorded.scores[command.variant][rows]
+
+    def run_s(self, command: RunBatch, device: str, rng: np.random.Generator) -> float:
+        curve = self._variant(command.application, command.variant).timing[device].curve(command.bucket)
+        seconds = curve.seconds(len(command.rows))
+        if self.jitter and curve.p95_s:
+            spread = log(max(curve.p95_s[0] / curve.median_s[0], 1.0)) / _Z95
+            seconds *= exp(spread * rng.standard_normal())
+        return seconds + self.overhead_s
+
+    def load_s(self, application: str, variant: str, device: str, rng: np.random.Generator) -> float:
+        return self._variant(application, variant).timing[device].load_s
+
+    def _variant(self, application: str, variant: str) -> Variant:
+        return self.applications[application].variant(variant)

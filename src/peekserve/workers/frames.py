@@ -1,0 +1,139 @@
+"""What front and worker say to each other over a socket: msgpack structs with their length in front.
+
+Both ends are processes of ours, born of the same files; still nothing here can name code to run.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from peekserve.domain.application import Variant
+from peekserve.domain.tensors import TensorSpec
+
+# ---- front to worker -------------------------------------------------------------------------------------------
+
+
+class Describe(msgspec.Struct, tag="describe", frozen=True):
+    """What (application, variant) means from now on. `inputs`: the application's, for warming up."""
+
+    application: str
+    variant: Variant
+    classes: int
+    inputs: tuple[TensorSpec, ...]
+
+
+class LoadModel(msgspec.Struct, tag="load", frozen=True):
+    application: str
+    variant: str
+
+
+class UnloadModel(msgspec.Struct, tag="unload", frozen=True):
+    weights: str
+
+
+class Tensor(msgspec.Struct, frozen=True):
+    """A stacked input [n, *row]: in the ring at `offset`, or in `data` when `offset` is negative."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int = -1
+    data: bytes = b""
+
+
+class RunModel(msgspec.Struct, tag="run", frozen=True):
+    batch_id: int
+    application: str
+    variant: str
+    tensors: tuple[Tensor, ...]
+
+
+ToWorker = Describe | LoadModel | UnloadModel | RunModel
+
+# ---- worker to front -------------------------------------------------------------------------------------------
+
+
+class Hello(msgspec.Struct, tag="hello", frozen=True):
+    """Ready. `runtime`: the framework with its version."""
+
+    pid: int
+    runtime: str
+
+
+class ModelLoaded(msgspec.Struct, tag="loaded", frozen=True):
+    weights: str
+    seconds: float
+    bytes: int
+
+
+class ModelRefused(msgspec.Struct, tag="refused", frozen=True):
+    weights: str
+    error: str
+
+
+class ModelUnloaded(msgspec.Struct, tag="unloaded", frozen=True):
+    weights: str
+
+
+class RanModel(msgspec.Struct, tag="ran", frozen=True):
+    """`scores`: float64 [rows, classes], row by row. Instants on the machine's one monotonic clock."""
+
+    batch_id: int
+    rows: int
+    scores: bytes
+    started_at: float
+    finished_at: float
+
+
+class RunFailed(msgspec.Struct, tag="failed", frozen=True):
+    batch_id: int
+    error: str
+
+
+ToFront = Hello | ModelLoaded | ModelRefused | ModelUnloaded | RanModel | RunFailed
+
+# ---- bytes -----------------------------------------------------------------------------------------------------
+
+_LENGTH = struct.Struct("<I")
+_encoder = msgspec.msgpack.Encoder()
+_of_front: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_of_worker: msgspec.msgpack.Decoder[ToFront] = msgspec.msgpack.Decoder(ToFront)
+
+
+def pack(message: ToWorker | ToFront) -> bytes:
+    body = _encoder.encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+class Unpacker:
+    """Cuts a stream of bytes, in whatever pieces it comes, into the bodies of messages."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        self._buffer += data
+        start = 0
+        while len(self._buffer) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer, start)
+            end = start + _LENGTH.size + length
+            if len(self._buffer) < end:
+                break
+            yield bytes(self._buffer[start + _LENGTH.size : end])
+            start = end
+        del self._buffer[:start]
+
+
+def to_worker(body: bytes) -> ToWorker:
+    return _of_front.decode(body)
+
+
+def to_front(body: bytes) -> ToFront:
+    return _of_worker.decode(body)
+
+
+def dtype_of(tensor: Tensor) -> np.dtype[Any]:
+    return np.dtype(tensor.dtype)

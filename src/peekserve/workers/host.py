@@ -1,0 +1,101 @@
+"""A worker without its process: takes one message, does it, says what came of it."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from peekserve.clock import Clock
+from peekserve.errors import BackendError, PeekserveError
+from peekserve.runtimes.base import Inputs, Runtime, Scores
+from peekserve.runtimes.memory import resident_bytes
+from peekserve.workers.frames import (
+    Describe,
+    LoadModel,
+    ModelLoaded,
+    ModelRefused,
+    ModelUnloaded,
+    RanModel,
+    RunFailed,
+    RunModel,
+    Tensor,
+    ToFront,
+    ToWorker,
+    UnloadModel,
+    dtype_of,
+)
+from peekserve.workers.ring import RingReader
+from peekserve.workers.warmup import batch_sizes, blank
+
+
+class Host:
+    """Keeps a runtime and what each (application, variant) means.
+
+    A first load in this process warms up: every batch size of the variant's timing, in every shape bucket, the
+    largest first, so that memory is taken once. Every load ends with one row in each bucket, which also proves that
+    the model takes what the application sends and gives a score for each class. `seconds` of a load is the load
+    with those single rows, what it would take again; the rest of a warm-up happens once.
+    """
+
+    def __init__(self, runtime: Runtime, ring: RingReader, clock: Clock) -> None:
+        self._runtime = runtime
+        self._ring = ring
+        self._clock = clock
+        self._known: dict[tuple[str, str], Describe] = {}
+        self._held: dict[tuple[str, str], int] = {}
+
+    def handle(self, message: ToWorker, started_at: float) -> ToFront | None:
+        """The reply, if the message asks for one; what goes wrong with a model is a reply too.
+
+        `started_at`: when this message was taken up, for the instants of a batch.
+        """
+        match message:
+            case Describe():
+                self._known[message.application, message.variant.name] = message
+                return None
+            case LoadModel():
+                return self._load(self._known[message.application, message.variant], started_at)
+            case UnloadModel():
+                self._runtime.unload(message.weights)
+                return ModelUnloaded(message.weights)
+            case RunModel():
+                return self._run(message, started_at)
+
+    def _load(self, what: Describe, started_at: float) -> ToFront:
+        variant, before = what.variant, resident_bytes()
+        model = (variant.weights, variant.revision)
+        try:
+            held = self._runtime.load(variant, what.classes)
+            for inputs in blank(variant, what.inputs, 1):
+                self._scores(what, inputs)
+            seconds = self._clock.now() - started_at
+            if model not in self._held:
+                for size in batch_sizes(variant):
+                    for inputs in blank(variant, what.inputs, size):
+                        self._scores(what, inputs)
+        except PeekserveError as error:
+            self._runtime.unload(variant.weights)
+            return ModelRefused(variant.weights, str(error))
+        # The first load is the one that saw the warm-up, and no pages that an earlier model left behind.
+        self._held[model] = max(held, resident_bytes() - before, self._held.get(model, 0))
+        return ModelLoaded(variant.weights, seconds, self._held[model])
+
+    def _run(self, message: RunModel, started_at: float) -> ToFront:
+        what = self._known[message.application, message.variant]
+        try:
+            scores = self._scores(what, {tensor.name: self._array(tensor) for tensor in message.tensors})
+        except PeekserveError as error:
+            return RunFailed(message.batch_id, str(error))
+        return RanModel(message.batch_id, len(scores), scores.tobytes(), started_at, self._clock.now())
+
+    def _scores(self, what: Describe, inputs: Inputs) -> Scores:
+        scores = self._runtime.run(what.variant, what.classes, inputs)
+        expected = (len(next(iter(inputs.values()))), what.classes)
+        if scores.shape != expected:
+            raise BackendError(f"variant {what.variant.name!r} gave scores {scores.shape}, not {expected}")
+        return scores
+
+    def _array(self, tensor: Tensor) -> npt.NDArray[Any]:
+        if tensor.offset >= 0:
+            return self._ring.array(tensor.offset, tensor.shape, dtype_of(tensor))
+        return np.frombuffer(tensor.data, dtype_of(tensor)).reshape(tensor.shape)

@@ -1,0 +1,27 @@
+"""Batches of nothing, in the shapes of real ones: the first real batch shall find everything in place."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from peekserve.domain.application import Variant
+from peekserve.domain.tensors import TensorSpec
+from peekserve.runtimes.base import Inputs
+
+
+def batch_sizes(variant: Variant) -> tuple[int, ...]:
+    """The sizes that the variant's timings list, largest first; 1 alone when nothing is known."""
+    listed = {b for t in variant.timing.values() for curve in t.curves for b in curve.batch_sizes}
+    return tuple(sorted((b for b in listed if b <= variant.max_batch), reverse=True)) or (1,)
+
+
+def blank(variant: Variant, specs: Sequence[TensorSpec], rows: int) -> Iterator[Inputs]:
+    """One batch of zeros for each shape bucket, of the inputs that the variant needs (all where it names none)."""
+    used = [spec for spec in specs if spec.name in variant.needs or not variant.inputs]
+    if not used:
+        return
+    for bucket in range(max(len(spec.buckets) for spec in used) or 1):
+        yield {
+            spec.name: np.zeros((rows, *spec.row_shape(min(bucket, len(spec.buckets) - 1))), spec.dtype)
+            for spec in used
+        }

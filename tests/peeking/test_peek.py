@@ -1,0 +1,147 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from peekserve.awareness.priors import uninformative
+from peekserve.clock import ManualClock
+from peekserve.domain.application import Application, FeatureStep, PeekSpec, Variant
+from peekserve.domain.tensors import TensorSpec
+from peekserve.errors import InvalidConfiguration, InvalidData
+from peekserve.peeking.base import Glance
+from peekserve.peeking.peek import Peek, build_peek, profile_peek
+
+SPEC = PeekSpec(("signal",), (FeatureStep("statistics"), FeatureStep("standardise")), neighbours=5)
+
+
+def an_application(shape=(32,), buckets=()):
+    return Application(
+        "hum",
+        ("low", "middle", "high"),
+        (Variant("net", "1", "net"),),
+        uninformative(3),
+        inputs=(TensorSpec("signal", "FP32", shape, buckets), TensorSpec("other", "FP32", (4,))),
+    )
+
+
+def hums(seed, rows=90):
+    """Noise whose level tells the class."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(rows) % 3
+    signal = rng.normal(size=(rows, 32)) + 2.0 * labels[:, None]
+    return {"signal": signal.astype(np.float32)}, labels
+
+
+def a_peek():
+    inputs, labels = hums(1)
+    return build_peek(SPEC, an_application(), inputs, labels)
+
+
+def test_votes_go_to_the_class_that_the_data_look_like():
+    inputs, labels = hums(2)
+    counts = a_peek().look(inputs)
+    assert counts.shape == (90, 3)
+    assert (counts.sum(axis=1) == 5).all()
+    assert (counts.argmax(axis=1) == labels).mean() > 0.95
+
+
+class Searches:
+    """Passes features on to real evidence and keeps how many rows each search had."""
+
+    def __init__(self, evidence):
+        self.evidence, self.rows = evidence, []
+
+    def counts(self, features):
+        self.rows.append(len(features))
+        return self.evidence.counts(features)
+
+
+def test_requests_of_several_shapes_share_one_search():
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(40, 24)).astype(np.float32)
+    lengths = rng.integers(5, 25, size=40)
+    peek = build_peek(
+        SPEC, an_application((-1,), (12, 24)), {"signal": x}, np.arange(40) % 3, {"signal": lengths}
+    )
+    searches = Searches(peek.evidence)
+    peek = Peek(peek.features, searches)
+    glances = [
+        Glance({"signal": x[:2, :12]}, {"signal": np.array([7, 12])}),
+        Glance({"signal": x[2:3]}, {"signal": np.array([20])}),
+        Glance({"signal": x[3:6, :12]}, {"signal": np.array([12, 1, 9])}),
+    ]
+    together = peek.look_all(glances)
+    assert searches.rows == [6]
+    for glance, counts in zip(glances, together, strict=True):
+        assert np.array_equal(counts, peek.look(glance.inputs, glance.lengths))
+
+
+def test_a_peeks_profile_is_its_answers_on_data_that_it_does_not_hold():
+    inputs, labels = hums(3)
+    quality, latency, votes = profile_peek(
+        a_peek(), uninformative(3), inputs, labels, TickingClock(0.001), rounds=4
+    )
+    confusion = np.zeros((3, 3), int)
+    np.add.at(confusion, (labels, votes.argmax(axis=1)), 1)
+    assert quality.confusion == tuple(map(tuple, confusion.tolist()))
+    assert quality.accuracy > 0.95
+    assert latency.batch_sizes == (1, 8, 32)
+    assert latency.median_s == pytest.approx((0.001, 0.001, 0.001))
+    assert len(latency.p99_s) == 3
+
+
+class TickingClock(ManualClock):
+    """Each look at it moves it on."""
+
+    def __init__(self, tick):
+        super().__init__()
+        self.tick = tick
+
+    def now(self):
+        self.advance(self.tick)
+        return super().now()
+
+
+def test_fewer_validation_samples_than_rows_in_a_batch_are_enough():
+    inputs, labels = hums(3, rows=3)
+    latency = profile_peek(
+        a_peek(), uninformative(3), inputs, labels, TickingClock(0.002), (1, 16), rounds=2
+    ).latency
+    assert latency.batch_sizes == (1, 16)
+
+
+def test_validation_labels_are_checked():
+    inputs, labels = hums(3)
+    with pytest.raises(InvalidData, match=r"0 \.\. 2"):
+        profile_peek(a_peek(), uninformative(3), inputs, labels + 1, ManualClock())
+    with pytest.raises(InvalidData, match="rows"):
+        profile_peek(a_peek(), uninformative(3), inputs, labels[:5], ManualClock())
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "says"),
+    [
+        (
+            replace(SPEC, inputs=("sound",)),
+            InvalidConfiguration,
+            "reads 'sound'; its inputs are signal, other",
+        ),
+        (replace(SPEC, inputs=()), InvalidConfiguration, "names no input"),
+        (replace(SPEC, inputs=("other",)), InvalidData, "holds no 'other'"),
+        (replace(SPEC, neighbours=91), InvalidConfiguration, "91 of 90"),
+    ],
+)
+def test_a_peek_that_cannot_be_built_says_why(spec, error, says):
+    inputs, labels = hums(1)
+    with pytest.raises(error, match=says):
+        build_peek(spec, an_application(), inputs, labels)
+
+
+def test_a_reference_must_fit_its_application():
+    inputs, labels = hums(1)
+    with pytest.raises(InvalidData, match="from 0 to 3"):
+        build_peek(SPEC, an_application(), inputs, np.where(labels == 2, 3, labels))
+    with pytest.raises(InvalidData, match="5 labels"):
+        build_peek(SPEC, an_application(), inputs, labels[:5])
+    with pytest.raises(InvalidData, match="no lengths"):
+        build_peek(SPEC, an_application((-1,), (32,)), inputs, labels)

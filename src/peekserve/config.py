@@ -1,16 +1,16 @@
 """YAML with line numbers -> typed values with units, and every problem of a file at once.
 
-A file becomes a tree of entries, each of which knows its file, its line and its key. A decoder is a function from an
-entry to a value; a `Section` hands the entries of a mapping to decoders, notes what goes wrong instead of stopping,
-and at the end names the keys that nobody asked for.
+A file becomes a tree of entries, each of which knows its file, its line and its key. A decoder is a
+function from an entry to a value; a `Section` hands the entries of a mapping to decoders, notes what goes
+wrong instead of stopping, and at the end names the keys that nobody asked for.
 
     >>> root = parse("deadline: 150ms", "app.yaml", Problems())
     >>> Section(root).take("deadline", Entry.seconds, 1.0)
     0.15
 
-The tree is built from the parser's events and not by a YAML constructor: a scalar stays the text that was written
-until a decoder asks for a number, so that the classes `yes` and `no` are words and not truth values; and no alias is
-followed, so that no small file can unfold into a large one.
+The tree is built from the parser's events and not by a YAML constructor: a scalar stays the text that was
+written until a decoder asks for a number, so that the classes `yes` and `no` are words and not truth
+values; and no alias is followed, so that no small file can unfold into a large one.
 """
 
 import difflib
@@ -65,7 +65,9 @@ class Problem:
 
 
 class Problems:
-    """What was found wrong while something was read, in the order of reading, and the line of every key seen."""
+    """What was found wrong while something was read, in the order of reading, and the line of every key
+    seen.
+    """
 
     def __init__(self) -> None:
         self.found: list[Problem] = []

@@ -1,22 +1,22 @@
 """What nobody planned for. Lateness, refusal and overload are outcomes (domain/request.py), not errors.
 
-    PeekserveError
-    ├── InvalidRequest          the bytes or the tensors of a request are wrong
-    │   └── InvalidTensor       ... a tensor's name, datatype, shape or values
-    ├── UnknownApplication      no application of that name
-    ├── UnknownVariant          the application has no such variant
-    ├── NotReady                known, but not (yet) able to serve
-    ├── TooLarge                a limit in bytes or rows was passed
-    ├── InvalidConfiguration    a file or a flag says something that cannot be
-    ├── InvalidModel            a model file that cannot be used
-    ├── InvalidData             labelled data that do not fit their application
-    ├── DataUnavailable         data or a package that is not here; says how to get it
-    ├── ProfileMissing          a number that only a profile can give
-    ├── WorkerFailed            a worker process died or answered nonsense
-    ├── BackendError            the model's runtime raised
-    ├── JournalDamaged          a journal that cannot be read to its end
-    ├── StaleKernel             the compiled kernel is not that of the source
-    └── InvariantBroken         a bug in peekserve itself, found by a check()
+PeekserveError
+├── InvalidRequest          the bytes or the tensors of a request are wrong
+│   └── InvalidTensor       ... a tensor's name, datatype, shape or values
+├── UnknownApplication      no application of that name
+├── UnknownVariant          the application has no such variant
+├── NotReady                known, but not (yet) able to serve
+├── TooLarge                a limit in bytes or rows was passed
+├── InvalidConfiguration    a file or a flag says something that cannot be
+├── InvalidModel            a model file that cannot be used
+├── InvalidData             labelled data that do not fit their application
+├── DataUnavailable         data or a package that is not here; says how to get it
+├── ProfileMissing          a number that only a profile can give
+├── WorkerFailed            a worker process died or answered nonsense
+├── BackendError            the model's runtime raised
+├── JournalDamaged          a journal that cannot be read to its end
+├── StaleKernel             the compiled kernel is not that of the source
+└── InvariantBroken         a bug in peekserve itself, found by a check()
 """
 
 

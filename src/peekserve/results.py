@@ -14,10 +14,12 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What became of one request. Instants are seconds on the run's own clock; `settled_at` is when its client knew.
+    """What became of one request. Instants are seconds on the run's own clock; `settled_at` is when its
+    client knew.
 
-    `correct`: share of its rows answered rightly. `believed`: mean expected accuracy of the choices; nan without an
-    answer or a profile. `utility`: realised: right or wrong, weighed by class, less the penalty of the real lateness.
+    `correct`: share of its rows answered rightly. `believed`: mean expected accuracy of the choices; nan
+    without an answer or a profile. `utility`: realised: right or wrong, weighed by class, less the penalty of
+    the real lateness.
     """
 
     request_id: str
@@ -72,8 +74,8 @@ def row(
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A run in numbers. `low`, `high`: 95% bootstrap interval of the mean utility. `accuracy`: of what was answered.
-    `deadlines_met`, `by_peek`: shares of all requests. `p95_s`: of the time to an outcome."""
+    """A run in numbers. `low`, `high`: 95% bootstrap interval of the mean utility. `accuracy`: of what was
+    answered. `deadlines_met`, `by_peek`: shares of all requests. `p95_s`: of the time to an outcome."""
 
     requests: int
     utility: float
@@ -110,8 +112,8 @@ def summary(rows: Sequence[Row], seed: int = 0) -> Summary:
 def interval(
     values: Floats, seed: int = 0, repeats: int = 2000, block: int = 10, of: Callable[..., Floats] = np.mean
 ) -> tuple[float, float]:
-    """95% bootstrap interval of a mean over requests in order of arrival. Blocks of neighbours are drawn together,
-    because what a backlog does to one it does to the next."""
+    """95% bootstrap interval of a mean over requests in order of arrival. Blocks of neighbours are drawn
+    together, because what a backlog does to one it does to the next."""
     n = len(values)
     size = min(block, n)
     blocks = int(np.ceil(n / size))

@@ -1,4 +1,5 @@
-"""Small worlds for stories about the scheduler: applications with stated numbers, policies that do one plain thing."""
+"""Small worlds for stories about the scheduler: applications with stated numbers, policies that do one plain
+thing."""
 
 from collections.abc import Sequence
 
@@ -14,10 +15,16 @@ from peekserve.policies.base import Policy, View
 
 
 def takes(
-    seconds: float, name: str = "only", recall: Sequence[float] = (0.9, 0.9), load_s: float = 0.0, size: int = 1, **kwargs
+    seconds: float,
+    name: str = "only",
+    recall: Sequence[float] = (0.9, 0.9),
+    load_s: float = 0.0,
+    size: int = 1,
+    grows: float = 1.000001,
+    **kwargs,
 ) -> Variant:
-    """A variant that takes this long for any batch on a cpu."""
-    curve = LatencyCurve((1, 32), (seconds, seconds * 1.000001))
+    """A variant that takes this long for one row on a cpu, and `grows` times as long for 32."""
+    curve = LatencyCurve((1, 32), (seconds, seconds * grows))
     return Variant(
         name,
         revision=f"sha-{name}",
@@ -34,7 +41,11 @@ def a_peek(accuracy: float = 0.7, classes: int = 2) -> PeekSpec:
 
 
 def an_application(
-    *variants: Variant, name: str = "app", peek: PeekSpec | None = None, on_miss: OnMiss = OnMiss.REJECT, **kwargs
+    *variants: Variant,
+    name: str = "app",
+    peek: PeekSpec | None = None,
+    on_miss: OnMiss = OnMiss.REJECT,
+    **kwargs,
 ) -> Application:
     classes = kwargs.pop("classes", ("a", "b"))
     return Application(
@@ -50,7 +61,8 @@ def an_application(
 
 
 class RunAll:
-    """Runs everything that waits, one batch for each lane, with the variant of this number, on the first worker."""
+    """Runs everything that waits, one batch for each lane, with the variant of this number, on the first
+    worker."""
 
     def __init__(self, variant: int = 0, max_batch: int = 32) -> None:
         self.variant, self.max_batch = variant, max_batch
@@ -60,7 +72,8 @@ class RunAll:
         for lane in sorted(set(view.lane.tolist())):
             rows = np.flatnonzero((view.lane == lane) & view.allowed[:, self.variant]).tolist()
             batches += [
-                Batch(0, lane, self.variant, rows[i : i + self.max_batch]) for i in range(0, len(rows), self.max_batch)
+                Batch(0, lane, self.variant, rows[i : i + self.max_batch])
+                for i in range(0, len(rows), self.max_batch)
             ]
         return Plan(batches)
 
@@ -72,8 +85,12 @@ class AnswerAll:
         return Plan(instant=np.flatnonzero(~np.isnan(view.instant)).tolist())
 
 
-def a_scheduler(*applications: Application, policy: Policy | None = None, worker: bool = True, **options) -> Scheduler:
-    scheduler = Scheduler(policy or RunAll(), Catalogue(applications or (an_application(),)), Options(**options))
+def a_scheduler(
+    *applications: Application, policy: Policy | None = None, worker: bool = True, **options
+) -> Scheduler:
+    scheduler = Scheduler(
+        policy or RunAll(), Catalogue(applications or (an_application(),)), Options(**options)
+    )
     if worker:
         scheduler.handle(WorkerUp("w", "cpu", 1000), now=0.0)
     return scheduler

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from tests.core.stories import AnswerAll, RunAll, a_peek, a_request, a_scheduler, an_application, of_kind, takes
 
 from peekserve.core.planning import Window
 from peekserve.domain.application import OnMiss
@@ -25,6 +24,16 @@ from peekserve.domain.messages import (
     WorkerUp,
 )
 from peekserve.domain.request import Outcome, Reason, RowRef, Source
+from tests.core.stories import (
+    AnswerAll,
+    RunAll,
+    a_peek,
+    a_request,
+    a_scheduler,
+    an_application,
+    of_kind,
+    takes,
+)
 
 pytestmark = pytest.mark.core
 
@@ -48,7 +57,11 @@ def test_a_request_is_planned_at_once_when_a_worker_is_idle():
         RunBatch(1, "w", "app", "only", 0, (RowRef("r1", 0),), 0.1, "idle"),
     ]
     [answer] = of_kind(scheduler.handle(done(commands[1], now=0.1, label=1), now=0.1), Answer)
-    assert (answer.outcome, answer.rows[0].label, answer.rows[0].source) == (Outcome.ANSWERED, 1, Source.MODEL)
+    assert (answer.outcome, answer.rows[0].label, answer.rows[0].source) == (
+        Outcome.ANSWERED,
+        1,
+        Source.MODEL,
+    )
     assert answer.rows[0].expected_accuracy == pytest.approx(0.9)
     assert scheduler.open_requests == 0
 
@@ -65,7 +78,8 @@ def test_a_hopeless_request_is_turned_away_at_once_with_the_numbers():
     scheduler = a_scheduler(an_application(takes(0.5)))
     [answer] = scheduler.handle(Arrived(a_request(due_at=0.1)), now=0.0)
     assert (answer.outcome, answer.reason) == (Outcome.REFUSED, Reason.DEADLINE_INFEASIBLE)
-    assert "500.0 ms" in answer.detail and "100.0 ms are left" in answer.detail
+    assert "500.0 ms" in answer.detail
+    assert "100.0 ms are left" in answer.detail
 
 
 def test_a_hopeless_request_with_a_peek_is_answered_by_it():
@@ -111,7 +125,8 @@ def test_evidence_that_the_client_brings_needs_no_peek():
     commands = scheduler.handle(Arrived(a_request(counts=((0.0, 9.0),))), now=0.0)
     assert not of_kind(commands, Peek)
     [answer] = of_kind(scheduler.handle(Woke(), now=0.0), Answer)
-    assert answer.rows[0].label == 1 and answer.rows[0].scores == pytest.approx((0.05, 0.95))
+    assert answer.rows[0].label == 1
+    assert answer.rows[0].scores == pytest.approx((0.05, 0.95))
 
 
 def test_answers_by_the_peek_are_held_back_while_the_worker_is_busy():
@@ -163,11 +178,14 @@ def test_a_killed_worker_loses_nothing():
     scheduler.handle(Arrived(a_request(due_at=5.0)), now=0.0)
     [batch] = run_until_idle_batch(scheduler)
     scheduler.handle(WorkerDown("w", "signal 9"), now=0.05)
-    scheduler.handle(done(batch, 0.06), now=0.06)  # what it said last is too late: the batch is not its own any more
+    scheduler.handle(
+        done(batch, 0.06), now=0.06
+    )  # what it said last is too late: the batch is not its own any more
     scheduler.check()
     scheduler.handle(WorkerUp("w", "cpu", 1000), now=0.2)
     [again] = run_until_idle_batch(scheduler, now=0.2)
-    assert again.rows == batch.rows and again.batch_id != batch.batch_id
+    assert again.rows == batch.rows
+    assert again.batch_id != batch.batch_id
     [answer] = of_kind(scheduler.handle(done(again, 0.3), now=0.3), Answer)
     assert answer.outcome is Outcome.ANSWERED
 
@@ -213,7 +231,9 @@ def test_weights_that_cannot_be_loaded_are_not_asked_for_again():
     scheduler = a_scheduler(an_application(takes(0.1, "one"), takes(0.1, "two")))
     scheduler.handle(LoadFailed("w", "sha-one", "not a model"), now=0.0)
     scheduler.handle(Arrived(a_request()), now=0.0)
-    assert not run_until_idle_batch(scheduler)  # RunAll insists on the first variant, which is not allowed now
+    assert not run_until_idle_batch(
+        scheduler
+    )  # RunAll insists on the first variant, which is not allowed now
     scheduler._policy = RunAll(variant=1)
     scheduler.handle(Arrived(a_request("r2")), now=0.0)
     [batch] = run_until_idle_batch(scheduler)
@@ -263,8 +283,11 @@ def test_scores_of_the_wrong_shape_are_a_failure_not_a_crash():
     scheduler = a_scheduler()
     scheduler.handle(Arrived(a_request()), now=0.0)
     [batch] = run_until_idle_batch(scheduler)
-    [answer] = of_kind(scheduler.handle(BatchDone(batch.batch_id, np.zeros((1, 7)), 0.0, 0.1), now=0.1), Answer)
-    assert answer.outcome is Outcome.FAILED and "(1, 7)" in answer.detail
+    [answer] = of_kind(
+        scheduler.handle(BatchDone(batch.batch_id, np.zeros((1, 7)), 0.0, 0.1), now=0.1), Answer
+    )
+    assert answer.outcome is Outcome.FAILED
+    assert "(1, 7)" in answer.detail
 
 
 def test_a_second_batch_is_committed_when_the_first_is_nearly_done():

@@ -1,7 +1,7 @@
 """Rows that wait or run, as columns: deadlines, beliefs and what the beliefs are worth.
 
-A row keeps its place (its *slot*) from arrival until it is settled; places are used again through a free list. Only
-the backlog changes its columns, and everyone else sees read-only copies of slices.
+A row keeps its place (its *slot*) from arrival until it is settled; places are used again through a free
+list. Only the backlog changes its columns, and everyone else sees read-only copies of slices.
 """
 
 import numpy as np
@@ -22,7 +22,8 @@ FREE, PENDING, WAITING, RUNNING = 0, 1, 2, 3
 class Backlog:
     """Columns over slots. `state`: FREE, PENDING (its peek is still expected), WAITING or RUNNING.
 
-    `granted`: the policy chose the peek's answer for this row, which is given when nothing better came in time.
+    `granted`: the policy chose the peek's answer for this row, which is given when nothing better came in
+    time.
     """
 
     state: npt.NDArray[np.int8]
@@ -56,11 +57,14 @@ class Backlog:
 
     # ---- what happens to rows ----
 
-    def add(self, request: Request, margin_s: float, fastest_s: npt.NDArray[np.float64], late_ok: bool) -> list[int]:
+    def add(
+        self, request: Request, margin_s: float, fastest_s: npt.NDArray[np.float64], late_ok: bool
+    ) -> list[int]:
         """Take in all rows of a request; their slots, in row order.
 
-        `fastest_s`: float64 [V], the least time in which each variant answers one row on any worker. `doom_at` is the
-        last instant at which starting the quickest of them at once would still be in time; never, if `late_ok`.
+        `fastest_s`: float64 [V], the least time in which each variant answers one row on any worker.
+        `doom_at` is the last instant at which starting the quickest of them at once would still be in time;
+        never, if `late_ok`.
         """
         a = self._catalogue.application(request.application)
         app = self._catalogue.applications[a]
@@ -71,7 +75,9 @@ class Backlog:
         if request.pinned is not None:
             app.variant(request.pinned)
         if not allowed.any():
-            raise UnknownVariant(f"no variant of {app.name!r} can do with the inputs {list(request.inputs or ())}")
+            raise UnknownVariant(
+                f"no variant of {app.name!r} can do with the inputs {list(request.inputs or ())}"
+            )
         quickest = float(np.min(np.where(allowed[: len(fastest_s)], fastest_s, np.inf), initial=np.inf))
         kind, width = self._catalogue.penalty(app.query(request.query).penalty, request.deadline_s)
         slots = []
@@ -177,8 +183,11 @@ class Backlog:
     def next_ready_at(self) -> float:
         return float(np.min(self.ready_at, where=self.state == PENDING, initial=np.inf))
 
-    def view(self, slots: Slots, now: float, workers: tuple[WorkerView, ...], enabled: npt.NDArray[np.bool_]) -> View:
-        """What a policy may see of these rows. `enabled`: bool [lanes, V], variants that can be run at all."""
+    def view(
+        self, slots: Slots, now: float, workers: tuple[WorkerView, ...], enabled: npt.NDArray[np.bool_]
+    ) -> View:
+        """What a policy may see of these rows. `enabled`: bool [lanes, V], variants that can be run at
+        all."""
         lane = self.lane[slots]
         return View(
             now=now,
@@ -217,7 +226,9 @@ class Backlog:
         self.theta[slots] = 0.0
         self.theta[slots, :classes] = theta
         self.accuracy[slots] = 0.0
-        self.accuracy[slots, :variants] = expected_accuracy(theta, self._catalogue.recall[a], np.array(app.weights))
+        self.accuracy[slots, :variants] = expected_accuracy(
+            theta, self._catalogue.recall[a], np.array(app.weights)
+        )
         self.instant[slots] = self._catalogue.instant[a] if evidence else np.nan
         self.likely[slots] = likely(theta) if evidence else -1
 

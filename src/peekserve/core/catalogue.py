@@ -1,4 +1,5 @@
-"""Applications as arrays: lanes, variants and weights under small integers, as policies and the kernel read them."""
+"""Applications as arrays: lanes, variants and weights under small integers, as policies and the kernel read
+them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 class DeviceTable:
     """What every variant costs on one kind of device. A variant without a timing there costs infinitely much.
 
-    `latency_s`: one float64 [V, max batch + 1] for each lane. `load_s`, `bytes`: float64 [W]. `fastest_s`: one
-    float64 [V] for each lane, a batch of one row without its load.
+    `latency_s`: one float64 [V, max batch + 1] for each lane. `load_s`, `bytes`: float64 [W]. `fastest_s`:
+    one float64 [V] for each lane, a batch of one row without its load.
     """
 
     latency_s: tuple[Floats, ...]
@@ -132,6 +133,9 @@ def _profiled(quality: Quality | None, app: Application) -> float:
 
 
 def _recall(app: Application) -> Floats:
-    # A variant that was never profiled is believed to guess: it is served when pinned or alone, never preferred.
+    # A variant that was never profiled is believed to guess: it is served when pinned or alone, never
+    # preferred.
     guess = (1.0 / len(app.classes),) * len(app.classes)
-    return frozen(np.array([v.quality.recall if v.quality else guess for v in app.variants], dtype=np.float64))
+    return frozen(
+        np.array([v.quality.recall if v.quality else guess for v in app.variants], dtype=np.float64)
+    )

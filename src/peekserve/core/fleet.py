@@ -74,7 +74,8 @@ class Fleet:
         return lost
 
     def preload(self, name: str, now: float) -> list[Command]:
-        """Fill a new worker's budget: the best variant of each application, then the second best, while they fit."""
+        """Fill a new worker's budget: the best variant of each application, then the second best, while they
+        fit."""
         worker = self._workers[name]
         lanes = {lane.application: lane for lane in reversed(self._catalogue.lanes)}
         commands: list[Command] = []
@@ -94,7 +95,8 @@ class Fleet:
         return commands
 
     def commit(self, name: str, batch: Committed, closed: str, now: float) -> list[Command]:
-        """Give a worker a batch, its weights first. Least recently used weights make room (findings, section 0)."""
+        """Give a worker a batch, its weights first. Least recently used weights make room (findings, section
+        0)."""
         worker = self._workers[name]
         lane = self._catalogue.lanes[batch.lane]
         app = self._catalogue.applications[lane.application]
@@ -119,12 +121,15 @@ class Fleet:
         worker.queue.append(batch)
         self._batches[batch.id] = batch
         commands.append(
-            RunBatch(batch.id, name, app.name, variant.name, lane.bucket, batch.refs, batch.duration_s, closed)
+            RunBatch(
+                batch.id, name, app.name, variant.name, lane.bucket, batch.refs, batch.duration_s, closed
+            )
         )
         return commands
 
     def done(self, batch_id: int, finished_at: float) -> Committed | None:
-        """A batch ended, well or badly. None when it is not ours any more: lost with its worker, or told twice."""
+        """A batch ended, well or badly. None when it is not ours any more: lost with its worker, or told
+        twice."""
         batch = self._batches.pop(batch_id, None)
         if batch is None:
             return None
@@ -156,8 +161,8 @@ class Fleet:
         ]
 
     def next_available_at(self, now: float, lead_s: float) -> float:
-        """When the next busy worker should come within `lead_s` of its end; infinite without a lead, since an idle
-        worker announces itself."""
+        """When the next busy worker should come within `lead_s` of its end; infinite without a lead, since an
+        idle worker announces itself."""
         if lead_s <= 0.0:
             return float("inf")
         soon = (w.free_at - lead_s for w in self._workers.values() if w.up and len(w.queue) == 1)
@@ -171,7 +176,9 @@ class Fleet:
         return iter(self._batches.values())
 
     def next_overdue_at(self) -> float:
-        return min((w.queue[0].overdue_at for w in self._workers.values() if w.up and w.queue), default=float("inf"))
+        return min(
+            (w.queue[0].overdue_at for w in self._workers.values() if w.up and w.queue), default=float("inf")
+        )
 
     def overdue(self, now: float) -> list[str]:
         """Workers whose running batch should have ended long ago."""
@@ -182,7 +189,8 @@ class Fleet:
         self._workers[name].up = False
 
     def fastest_s(self, lane: int) -> npt.NDArray[np.float64]:
-        """float64 [V]: the least time for one row of this lane, by variant, over the workers that are known."""
+        """float64 [V]: the least time for one row of this lane, by variant, over the workers that are
+        known."""
         rows = [w.table.fastest_s[lane] for w in self._workers.values()]
         variants = len(self._catalogue.lanes[lane].variants)
         # With no worker yet there is nothing to know: every variant may turn out quick enough.

@@ -1,24 +1,25 @@
 """The scheduler as a state machine: what happened goes in, what to do comes out.
 
 Theory. A request holds rows; each row has a belief, a variant and a batch of its own, and the request has one
-deadline and one outcome. A row is PENDING (its peek is still expected), WAITING (may be planned), RUNNING (in a
-batch) or settled. These are all the ways through:
+deadline and one outcome. A row is PENDING (its peek is still expected), WAITING (may be planned), RUNNING (in
+a batch) or settled. These are all the ways through:
 
     Arrived ──> PENDING ──Peeked / patience over──> WAITING ──plan──> RUNNING ──BatchDone──> settled
                    │                                  │  ^               │
                    └────────── doomed ────────────────┤  └── worker lost ┘
                                                       └──> the peek's answer, or none (on_miss)
 
-`handle` only notes what an event changed; planning itself happens on Woke. A change asks for Woke at once (or at
-the window's end), and a driver delivers it after the other events of the same instant, so that ten arrivals in one
-turn of the event loop are planned once. One timer serves everything: the next plan, the next row that nothing can
-save any more, the next peek that is too late to wait for, the next worker that should be almost free, and the next
-batch that is so long overdue that its worker must hang.
+`handle` only notes what an event changed; planning itself happens on Woke. A change asks for Woke at once (or
+at the window's end), and a driver delivers it after the other events of the same instant, so that ten
+arrivals in one turn of the event loop are planned once. One timer serves everything: the next plan, the next
+row that nothing can save any more, the next peek that is too late to wait for, the next worker that should be
+almost free, and the next batch that is so long overdue that its worker must hang.
 
-A row is *doomed* from `doom_at` on: the last instant at which even the quickest allowed variant, started at once on
-an idle worker, could still be in time. What happens then is the application's `on_miss`; with `late` it never
-happens. A request whose rows still run when it is due is settled at its deadline all the same (`late` excepted),
-and what its batch brings later is thrown away: the client is told in time, one way or the other.
+A row is *doomed* from `doom_at` on: the last instant at which even the quickest allowed variant, started at
+once on an idle worker, could still be in time. What happens then is the application's `on_miss`; with `late`
+it never happens. A request whose rows still run when it is due is settled at its deadline all the same
+(`late` excepted), and what its batch brings later is thrown away: the client is told in time, one way or the
+other.
 """
 
 from dataclasses import dataclass, field
@@ -29,10 +30,10 @@ import numpy as np
 from peekserve.core.backlog import PENDING, RUNNING, WAITING, Backlog, Slots
 from peekserve.core.catalogue import Catalogue
 from peekserve.core.fleet import Committed, Fleet
+from peekserve.core.ledger import Ledger, Open
 from peekserve.core.planning import Planning, Rolling
 from peekserve.domain.application import OnMiss
 from peekserve.domain.messages import (
-    Answer,
     Arrived,
     Batch,
     BatchDone,
@@ -62,11 +63,12 @@ INF = float("inf")
 class Options:
     """How a scheduler behaves, apart from its policy.
 
-    `margin_s`: taken off every deadline, for what lies between a batch's end and the client (live: the way back).
-    `patience_s`: how long a row waits for its peek. `peek`: ask for peeks at all. `on_miss`: instead of what the
-    applications say. `max_rows`: more unsettled rows than this are refused. `hang_s`: a batch that is overdue by this
-    much, or by 20 times its own length, condemns its worker. `preload`: fill an idle machine's new worker with weights
-    before there is work for it. `attempts`: how often a row may lose its worker.
+    `margin_s`: taken off every deadline, for what lies between a batch's end and the client (live: the way
+    back). `patience_s`: how long a row waits for its peek. `peek`: ask for peeks at all. `on_miss`: instead
+    of what the applications say. `max_rows`: more unsettled rows than this are refused. `hang_s`: a batch
+    that is overdue by this much, or by 20 times its own length, condemns its worker. `preload`: fill an idle
+    machine's new worker with weights before there is work for it. `attempts`: how often a row may lose its
+    worker.
     """
 
     planning: Planning = field(default_factory=Rolling)
@@ -80,22 +82,9 @@ class Options:
     attempts: int = 3
 
 
-@dataclass(slots=True)
-class _Open:
-    """A request without its outcome yet."""
-
-    request: Request
-    application: int
-    on_miss: OnMiss
-    slots: list[int]
-    answers: list[RowAnswer | None]
-    left: int
-    predicted_at: float | None = None
-    first_start: float = INF
-
-
 class Scheduler:
-    """Decides everything: which variant, which order, which batch, what to refuse. No IO, no clock, no tensors."""
+    """Decides everything: which variant, which order, which batch, what to refuse. No IO, no clock, no
+    tensors."""
 
     def __init__(self, policy: Policy, catalogue: Catalogue, options: Options | None = None) -> None:
         self._policy = policy
@@ -103,7 +92,7 @@ class Scheduler:
         self._options = options or Options()
         self._backlog = Backlog(catalogue)
         self._fleet = Fleet(catalogue, self._options.hang_s)
-        self._open: dict[str, _Open] = {}
+        self._ledger = Ledger(catalogue, self._backlog)
         self._enabled = np.ones((max(len(catalogue.lanes), 1), catalogue.variants), dtype=np.bool_)
         self._batches = 0
         self._plan_at = INF
@@ -112,13 +101,15 @@ class Scheduler:
         self._out: list[Command] = []
 
     def handle(self, event: Event, now: float) -> list[Command]:
-        """Take one event at the instant `now` (seconds, never less than before); the commands that follow from it.
+        """Take one event at the instant `now` (seconds, never less than before); the commands that follow
+        from it.
 
         Events about requests and batches that are settled already are ignored: they lost a race. Raises
-        UnknownApplication, UnknownVariant or InvalidRequest for a request that the doors should not have let in, and
-        InvariantBroken for a bug.
+        UnknownApplication, UnknownVariant or InvalidRequest for a request that the doors should not have let
+        in, and InvariantBroken for a bug.
         """
-        self._out = []
+        # One list: outcomes stand among the other commands in the order in which they were decided.
+        self._out = self._ledger.out = []
         match event:
             case Woke():
                 self._wake_at = INF
@@ -132,12 +123,17 @@ class Scheduler:
             case BatchFailed():
                 self._batch_failed(event, now)
             case Cancelled(request_id):
-                if request_id in self._open:
-                    self._close(self._open[request_id], Outcome.CANCELLED, Reason.CANCELLED, "the client went away")
+                if request_id in self._ledger.open:
+                    self._ledger.close(
+                        self._ledger.open[request_id],
+                        Outcome.CANCELLED,
+                        Reason.CANCELLED,
+                        "the client went away",
+                    )
             case WorkerUp(worker, device, budget):
                 self._fleet.up(worker, device, budget, now)
                 # With work waiting, what is loaded first is for the policy to say.
-                if self._options.preload and not self._open:
+                if self._options.preload and not self._ledger.open:
                     self._out += self._fleet.preload(worker, now)
                 self._changed(now)
             case WorkerDown(worker, error):
@@ -153,7 +149,7 @@ class Scheduler:
 
     @property
     def open_requests(self) -> int:
-        return len(self._open)
+        return len(self._ledger.open)
 
     @property
     def open_rows(self) -> int:
@@ -163,19 +159,25 @@ class Scheduler:
         """Every invariant. Raises InvariantBroken. For tests and simulations: it looks at everything."""
         self._backlog.check()
         self._fleet.check()
-        if sum(o.left for o in self._open.values()) != self._backlog.rows:
-            raise InvariantBroken(
-                f"open requests miss {sum(o.left for o in self._open.values())} rows, {self._backlog.rows} are held"
-            )
-        running = {s for b in self._fleet.batches() for s, ref in zip(b.slots, b.refs, strict=True) if self._mine(s, ref)}
+        missing = sum(entry.left for entry in self._ledger.open.values())
+        if missing != self._backlog.rows:
+            raise InvariantBroken(f"open requests miss {missing} rows, {self._backlog.rows} are held")
+        running = {
+            s
+            for b in self._fleet.batches()
+            for s, ref in zip(b.slots, b.refs, strict=True)
+            if self._ledger.owns(s, ref)
+        }
         claimed = set(np.flatnonzero(self._backlog.state == RUNNING).tolist())
         if running != claimed:
-            raise InvariantBroken(f"rows {sorted(claimed ^ running)} run in no batch, or in one that is not theirs")
+            raise InvariantBroken(
+                f"rows {sorted(claimed ^ running)} run in no batch, or in one that is not theirs"
+            )
 
     # ---- events ----
 
     def _arrived(self, request: Request, now: float) -> None:
-        if request.id in self._open:
+        if request.id in self._ledger.open:
             raise InvariantBroken(f"request id {request.id!r} is used twice")
         a = self._catalogue.application(request.application)
         app = self._catalogue.applications[a]
@@ -183,14 +185,16 @@ class Scheduler:
         on_miss = opts.on_miss or app.on_miss
         late_ok = on_miss is OnMiss.LATE
         if self._backlog.rows + request.rows > opts.max_rows:
-            detail = f"{self._backlog.rows} rows wait or run and {request.rows} came; the limit is {opts.max_rows}"
-            self._out.append(Answer(request.id, Outcome.REFUSED, Reason.OVERLOADED, detail=detail))
+            detail = (
+                f"{self._backlog.rows} rows wait or run and {request.rows} came; the limit is {opts.max_rows}"
+            )
+            self._ledger.refuse(request.id, Outcome.REFUSED, Reason.OVERLOADED, detail)
             return
         lane = self._catalogue.lane(a, request.bucket)
         fastest = np.where(self._enabled[lane, : len(app.variants)], self._fleet.fastest_s(lane), INF)
         slots = self._backlog.add(request, opts.margin_s, fastest, late_ok)
-        entry = _Open(request, a, on_miss, slots, [None] * request.rows, request.rows)
-        self._open[request.id] = entry
+        entry = Open(request, a, on_miss, slots, [None] * request.rows, request.rows)
+        self._ledger.open[request.id] = entry
         look = opts.peek and app.peek is not None and request.counts is None
         hopeless = float(self._backlog.doom_at[slots[0]]) < now
         if hopeless and (on_miss is OnMiss.REJECT or not (look or request.counts)):
@@ -206,20 +210,20 @@ class Scheduler:
         if not look:
             self._changed(now)
 
-    def _turn_away(self, entry: _Open, now: float) -> None:
+    def _turn_away(self, entry: Open, now: float) -> None:
         quickest = float(self._backlog.quickest_s[entry.slots[0]])
         if quickest == INF:
             detail = f"no worker can run a variant of {entry.request.application!r} that this request allows"
-            self._close(entry, Outcome.REFUSED, Reason.NOT_READY, detail)
+            self._ledger.close(entry, Outcome.REFUSED, Reason.NOT_READY, detail)
             return
         detail = (
-            f"the quickest variant needs {quickest * 1e3:.1f} ms and a margin of {self._options.margin_s * 1e3:.1f} ms; "
+            f"the quickest variant needs {quickest * 1e3:.1f} ms, the margin is {self._options.margin_s * 1e3:.1f} ms; "
             f"{entry.request.slack_s(now) * 1e3:.1f} ms are left"
         )
-        self._close(entry, Outcome.REFUSED, Reason.DEADLINE_INFEASIBLE, detail)
+        self._ledger.close(entry, Outcome.REFUSED, Reason.DEADLINE_INFEASIBLE, detail)
 
     def _peeked(self, request_id: str, counts: Floats | None, now: float) -> None:
-        entry = self._open.get(request_id)
+        entry = self._ledger.open.get(request_id)
         if entry is None:
             return
         kept = [(row, s) for row, s in enumerate(entry.slots) if entry.answers[row] is None]
@@ -242,13 +246,13 @@ class Scheduler:
         name = lane.variants[batch.variant]
         labels = event.scores.argmax(axis=1)
         for i, (slot, ref) in enumerate(zip(batch.slots, batch.refs, strict=True)):
-            if self._mine(slot, ref):
+            if self._ledger.owns(slot, ref):
                 scores = tuple(event.scores[i].tolist())
                 answer = RowAnswer(
                     int(labels[i]), scores, Source.MODEL, name, batch.expected[i],
                     batch.id, event.started_at, event.finished_at,
                 )  # fmt: skip
-                self._settle_row(self._open[ref.request_id], ref.row, answer, now)
+                self._ledger.settle_row(self._ledger.open[ref.request_id], ref.row, answer, now)
 
     def _batch_failed(self, event: BatchFailed, now: float) -> None:
         batch = self._fleet.done(event.batch_id, now)
@@ -258,22 +262,24 @@ class Scheduler:
     def _failed(self, batch: Committed, error: str, now: float) -> None:
         self._changed(now)
         for slot, ref in zip(batch.slots, batch.refs, strict=True):
-            if self._mine(slot, ref):
+            if self._ledger.owns(slot, ref):
                 # Another variant may do: this one is not asked again for this row.
                 self._backlog.give_back(slot)
                 if not self._backlog.forbid(slot, batch.variant):
-                    entry = self._open[ref.request_id]
-                    self._close(entry, Outcome.FAILED, Reason.BACKEND_ERROR, error)
+                    entry = self._ledger.open[ref.request_id]
+                    self._ledger.close(entry, Outcome.FAILED, Reason.BACKEND_ERROR, error)
 
     def _worker_down(self, worker: str, error: str, now: float) -> None:
         lost = self._fleet.down(worker)
         self._changed(now)
         for batch in lost:
             for slot, ref in zip(batch.slots, batch.refs, strict=True):
-                if self._mine(slot, ref) and self._backlog.give_back(slot) >= self._options.attempts:
-                    entry = self._open[ref.request_id]
-                    detail = f"lost its worker {self._options.attempts} times, the last one was {worker}: {error}"
-                    self._close(entry, Outcome.FAILED, Reason.BACKEND_ERROR, detail)
+                if self._ledger.owns(slot, ref) and self._backlog.give_back(slot) >= self._options.attempts:
+                    entry = self._ledger.open[ref.request_id]
+                    detail = (
+                        f"lost its worker {self._options.attempts} times, the last one was {worker}: {error}"
+                    )
+                    self._ledger.close(entry, Outcome.FAILED, Reason.BACKEND_ERROR, detail)
 
     def _load_failed(self, worker: str, weights: str, now: float) -> None:
         self._fleet.load_failed(worker, weights)
@@ -327,14 +333,23 @@ class Scheduler:
         self._batches += 1
         refs = tuple(RowRef(backlog.request[s], backlog.row[s]) for s in taken)
         committed = Committed(
-            self._batches, worker, batch.lane, batch.variant, tuple(taken.tolist()), refs, tuple(expected), 0.0, 0.0, 0.0
+            self._batches,
+            worker,
+            batch.lane,
+            batch.variant,
+            tuple(taken.tolist()),
+            refs,
+            tuple(expected),
+            0.0,
+            0.0,
+            0.0,
         )
         closed = batch.closed
         if closed == "policy" and not len(backlog.waiting()):
             closed = "idle"
         self._out += self._fleet.commit(worker, committed, closed, now)
         for ref in refs:
-            entry = self._open[ref.request_id]
+            entry = self._ledger.open[ref.request_id]
             entry.predicted_at = max(entry.predicted_at or 0.0, committed.predicted_at)
 
     def _answer_instantly(self, plan: Plan, slots: Slots, hold: bool, now: float) -> None:
@@ -345,88 +360,36 @@ class Scheduler:
                 raise InvariantBroken("a plan answers a row at once that it also runs, or answers it twice")
             self._backlog.granted[slot] = True
             if not hold or self._backlog.doom_at[slot] == INF:
-                self._answer_by_peek(slot, now)
+                self._ledger.answer_by_peek(slot, now)
 
     # ---- rows that nothing can save ----
 
     def _settle_doomed(self, now: float) -> None:
         backlog = self._backlog
         for slot in backlog.doomed(now).tolist():
-            entry = self._open.get(backlog.request[slot])
+            entry = self._ledger.open.get(backlog.request[slot])
             if entry is None or backlog.state[slot] not in (WAITING, PENDING):
                 continue  # settled a moment ago, with another row of its request
             if backlog.granted[slot] or entry.on_miss is OnMiss.DEGRADE:
                 if not np.isnan(backlog.instant[slot]):
-                    self._answer_by_peek(slot, now)
+                    self._ledger.answer_by_peek(slot, now)
                     continue
                 at_deadline = entry.request.due_at - self._options.margin_s
                 if backlog.state[slot] == PENDING and now < at_deadline:
                     backlog.doom_at[slot] = at_deadline  # its peek may still come
                     continue
-            self._expire(entry, now)
+            self._ledger.expire(entry, now)
 
     def _settle_due(self, now: float) -> None:
         """Requests that still run at their deadline: told now, whatever their batch brings."""
         for slot in self._backlog.running_due(now).tolist():
-            entry = self._open.get(self._backlog.request[slot])
+            entry = self._ledger.open.get(self._backlog.request[slot])
             if entry is None or self._backlog.state[slot] != RUNNING:
                 continue  # settled a moment ago, with another row of its request
             if entry.on_miss is OnMiss.DEGRADE and not np.isnan(self._backlog.instant[slot]):
-                self._answer_by_peek(slot, now)
+                self._ledger.answer_by_peek(slot, now)
             else:
-                self._expire(entry, now)
-
-    def _expire(self, entry: _Open, now: float) -> None:
-        request = entry.request
-        self._close(
-            entry,
-            Outcome.EXPIRED,
-            Reason.DEADLINE_EXCEEDED,
-            f"{entry.left} of {request.rows} rows could not be answered within {request.deadline_s * 1e3:.1f} ms; "
-            f"{(now - request.arrived_at) * 1e3:.1f} ms have passed",
-        )
-
-    def _answer_by_peek(self, slot: int, now: float) -> None:
-        backlog = self._backlog
-        app = self._catalogue.applications[int(backlog.application[slot])]
-        theta = backlog.theta[slot, : len(app.classes)]
-        answer = RowAnswer(
-            int(theta.argmax()), tuple(theta.tolist()), Source.PEEK, None, float(backlog.instant[slot]),
-            started_at=now, finished_at=now,
-        )  # fmt: skip
-        self._settle_row(self._open[backlog.request[slot]], backlog.row[slot], answer, now)
-
-    # ---- outcomes ----
-
-    def _mine(self, slot: int, ref: RowRef) -> bool:
-        """Does this slot still belong to that row of that request, without an answer?"""
-        return self._backlog.request[slot] == ref.request_id and self._backlog.row[slot] == ref.row
-
-    def _settle_row(self, entry: _Open, row: int, answer: RowAnswer, now: float) -> None:
-        entry.answers[row] = answer
-        entry.left -= 1
-        self._backlog.settle(entry.slots[row])
-        if entry.left:
-            return
-        del self._open[entry.request.id]
-        late = now > entry.request.due_at
-        self._out.append(
-            Answer(
-                entry.request.id,
-                Outcome.LATE if late else Outcome.ANSWERED,
-                Reason.LATE if late else Reason.OK,
-                tuple(a for a in entry.answers if a is not None),
-                predicted_at=entry.predicted_at,
-            )
-        )
-
-    def _close(self, entry: _Open, outcome: Outcome, reason: Reason, detail: str) -> None:
-        """Settle all that is left of a request without an answer."""
-        del self._open[entry.request.id]
-        for row, slot in enumerate(entry.slots):
-            if entry.answers[row] is None:
-                self._backlog.settle(slot)
-        self._out.append(Answer(entry.request.id, outcome, reason, detail=detail, predicted_at=entry.predicted_at))
+                self._ledger.expire(entry, now)
 
     # ---- the one timer ----
 
@@ -435,7 +398,12 @@ class Scheduler:
 
     def _set_timer(self, now: float) -> None:
         backlog, fleet, lead = self._backlog, self._fleet, self._options.planning.lead_s
-        at = min(backlog.next_doom_at(), backlog.next_ready_at(), backlog.next_running_due_at(), fleet.next_overdue_at())
+        at = min(
+            backlog.next_doom_at(),
+            backlog.next_ready_at(),
+            backlog.next_running_due_at(),
+            fleet.next_overdue_at(),
+        )
         if (backlog.state == WAITING).any():
             if fleet.available(now, lead):
                 at = min(at, self._plan_at)

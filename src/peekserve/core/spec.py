@@ -19,8 +19,8 @@ _WINDOW = re.compile(r"window\((\d+(?:\.\d+)?)(ms|s)\)")
 class SchedulerSpec:
     """A policy by name with its switches and options, when to plan, and the scheduler's own options.
 
-    `planning`: "rolling" or "window(100ms)". `switches` None means the policy's own defaults. The rest is described
-    at core.scheduler.Options and core.planning.
+    `planning`: "rolling" or "window(100ms)". `switches` None means the policy's own defaults. The rest is
+    described at core.scheduler.Options and core.planning.
     """
 
     policy: str = "sneakpeek"
@@ -49,12 +49,16 @@ class SchedulerSpec:
             max_rows=self.max_rows,
             hang_s=self.hang_s,
         )
-        return Scheduler(make(self.policy, self.switches, **self.policy_options), Catalogue(applications), options)
+        return Scheduler(
+            make(self.policy, self.switches, **self.policy_options), Catalogue(applications), options
+        )
 
     def _planning(self) -> Planning:
         if self.planning == "rolling":
             return Rolling(self.lead_s, self.hold)
         match = _WINDOW.fullmatch(self.planning)
         if match is None:
-            raise InvalidConfiguration(f"planning is 'rolling' or like 'window(100ms)', not {self.planning!r}")
+            raise InvalidConfiguration(
+                f"planning is 'rolling' or like 'window(100ms)', not {self.planning!r}"
+            )
         return Window(float(match[1]) * (1e-3 if match[2] == "ms" else 1.0))

@@ -36,9 +36,9 @@ class QueryType:
 class Variant:
     """One way to answer: a model or a subnet.
 
-    Identity is (application, name, revision). `weights` names what must be resident to run it: two subnets of one
-    supernet share it. `inputs` are the modalities that it needs. `quality` and `timing` are None until profiled or
-    stated; `timing` is by device ("cpu", "cuda", ...: the key a worker announces).
+    Identity is (application, name, revision). `weights` names what must be resident to run it: two subnets of
+    one supernet share it. `inputs` are the modalities that it needs. `quality` and `timing` are None until
+    profiled or stated; `timing` is by device ("cpu", "cuda", ...: the key a worker announces).
     """
 
     name: str
@@ -89,8 +89,8 @@ class Application:
     """A classification task: classes with weights, inputs, query types, prior, peek, variants.
 
     `prior` is the Dirichlet's alpha, one entry for each class. `queries[0]` belongs to the name "default".
-    `root`: the folder it was read from, and `validation`: the file of labelled data that its profiles are measured
-    on; both empty for an application that lies in no repository.
+    `root`: the folder it was read from, and `validation`: the file of labelled data that its profiles are
+    measured on; both empty for an application that lies in no repository.
     """
 
     name: str
@@ -109,7 +109,9 @@ class Application:
     def __post_init__(self) -> None:
         check_name(self.name, "application")
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
-            raise InvalidConfiguration(f"application {self.name!r} needs two or more classes with distinct names")
+            raise InvalidConfiguration(
+                f"application {self.name!r} needs two or more classes with distinct names"
+            )
         if not self.variants:
             raise InvalidConfiguration(f"application {self.name!r} has no variant")
         names = [v.name for v in self.variants]
@@ -122,7 +124,9 @@ class Application:
         if self.class_weights and (
             len(self.class_weights) != len(self.classes) or any(not w > 0.0 for w in self.class_weights)
         ):
-            raise InvalidConfiguration(f"application {self.name!r}: class weights are positive, one for each class")
+            raise InvalidConfiguration(
+                f"application {self.name!r}: class weights are positive, one for each class"
+            )
 
     @property
     def weights(self) -> tuple[float, ...]:

@@ -101,7 +101,16 @@ class Woke:
 
 
 Event = (
-    Arrived | Peeked | Cancelled | BatchDone | BatchFailed | Loaded | LoadFailed | WorkerUp | WorkerDown | Woke
+    Arrived
+    | Peeked
+    | Cancelled
+    | BatchDone
+    | BatchFailed
+    | Loaded
+    | LoadFailed
+    | WorkerUp
+    | WorkerDown
+    | Woke
 )
 
 
@@ -135,7 +144,8 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class RunBatch:
-    """Run these rows together. `closed`: why the batch was not made larger (full, deadline, idle, window, policy)."""
+    """Run these rows together. `closed`: why the batch was not made larger (full, deadline, idle, window,
+    policy)."""
 
     batch_id: int
     worker: str
@@ -193,8 +203,8 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a policy wants: batches in the order of each worker's queue, rows answered by the peek at once, and rows
-    not worth a place. A row that stands nowhere stays in the backlog."""
+    """What a policy wants: batches in the order of each worker's queue, rows answered by the peek at once,
+    and rows not worth a place. A row that stands nowhere stays in the backlog."""
 
     batches: Sequence[Batch] = ()
     instant: Sequence[int] = field(default=())

@@ -28,7 +28,9 @@ class LatencyCurve:
         if not self.batch_sizes or len(self.batch_sizes) != len(self.median_s):
             raise InvalidData("a latency curve needs one median for each of its batch sizes")
         if any(b <= a for a, b in zip((0, *self.batch_sizes), self.batch_sizes, strict=False)):
-            raise InvalidData(f"a latency curve's batch sizes start at 1 or more and rise: {self.batch_sizes}")
+            raise InvalidData(
+                f"a latency curve's batch sizes start at 1 or more and rise: {self.batch_sizes}"
+            )
         if any(not 0.0 < s < float("inf") for s in self.median_s):
             raise InvalidData(f"a latency is a positive, finite time: {self.median_s}")
 
@@ -42,13 +44,14 @@ class LatencyCurve:
         return medians[-1] + max(slope, 0.0) * (batch_size - sizes[-1])
 
     def table(self, max_batch: int) -> npt.NDArray[np.float64]:
-        """float64 [max_batch + 1]: seconds by number of rows; entry 0 is 0. Never falls, so that a bigger batch is
-        never believed quicker because of noise in a measurement."""
+        """float64 [max_batch + 1]: seconds by number of rows; entry 0 is 0. Never falls, so that a bigger
+        batch is never believed quicker because of noise in a measurement."""
         raw = np.array([0.0, *(self.seconds(b) for b in range(1, max_batch + 1))])
         return np.maximum.accumulate(raw)
 
     def spread_s(self) -> float:
-        """p95 - median at the smallest batch: the margin that this variant's jitter asks for; 0 when not measured."""
+        """p95 - median at the smallest batch: the margin that this variant's jitter asks for; 0 when not
+        measured."""
         return max(self.p95_s[0] - self.median_s[0], 0.0) if self.p95_s else 0.0
 
 
@@ -70,8 +73,8 @@ class Timing:
 class Quality:
     """What a variant is worth, by class.
 
-    `recall`: per class, in [0, 1]. `frequencies`: of the classes in the data it was measured on; they sum to 1.
-    `confusion`: counts, row = true class, when measured. `guessed`: classes without a validation sample, whose
+    `recall`: per class, in [0, 1]. `frequencies`: of the classes in the data it was measured on; they sum to
+    1. `confusion`: counts, row = true class, when measured. `guessed`: classes without a validation sample, whose
     recall is smoothed (papers/notes.md 5.2 point 18), never measured.
     """
 
@@ -82,19 +85,19 @@ class Quality:
 
     @classmethod
     def from_confusion(cls, confusion: npt.NDArray[np.int64]) -> "Quality":
-        """Recall per class of a confusion matrix int64 [C, C] (SneakPeek, eq. 8). A class with no sample gets the
-        Laplace estimate (0 + 1) / (0 + C) and is listed in `guessed`.
+        """Recall per class of a confusion matrix int64 [C, C] (SneakPeek, eq. 8). A class with no sample gets
+        the Laplace estimate (0 + 1) / (0 + C) and is listed in `guessed`.
 
         >>> Quality.from_confusion(np.array([[3, 1], [0, 0]])).recall
         (0.75, 0.5)
         """
         if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1] or confusion.sum() <= 0:
-            raise InvalidData(f"a confusion matrix is square and holds samples; this one has shape {confusion.shape}")
+            raise InvalidData(
+                f"a confusion matrix is square and holds samples; this one has shape {confusion.shape}"
+            )
         rows = confusion.sum(axis=1)
         classes = len(rows)
-        recall = [
-            float(confusion[i, i] / rows[i]) if rows[i] else 1.0 / classes for i in range(classes)
-        ]
+        recall = [float(confusion[i, i] / rows[i]) if rows[i] else 1.0 / classes for i in range(classes)]
         return cls(
             tuple(recall),
             tuple(float(r) for r in rows / rows.sum()),

@@ -49,9 +49,9 @@ class TensorRef:
 class Request:
     """Accepted work: one deadline, one outcome, `rows` rows that are planned one by one.
 
-    `due_at` is absolute. `inputs` are the modalities that came along; None means all. `counts`, when the client
-    brought its own evidence: one tuple of C non-negative numbers for each row. `bucket`: the shape bucket of all
-    its rows. `pinned`: answer with this variant and no other.
+    `due_at` is absolute. `inputs` are the modalities that came along; None means all. `counts`, when the
+    client brought its own evidence: one tuple of C non-negative numbers for each row. `bucket`: the shape
+    bucket of all its rows. `pinned`: answer with this variant and no other.
     """
 
     id: str
@@ -70,9 +70,13 @@ class Request:
         if self.rows < 1:
             raise InvalidRequest(f"request {self.id!r} holds {self.rows} rows; it needs one or more")
         if self.due_at < self.arrived_at:
-            raise InvalidRequest(f"request {self.id!r} is due {self.arrived_at - self.due_at:.6f} s before it came")
+            raise InvalidRequest(
+                f"request {self.id!r} is due {self.arrived_at - self.due_at:.6f} s before it came"
+            )
         if self.counts is not None and len(self.counts) != self.rows:
-            raise InvalidRequest(f"request {self.id!r} brings evidence for {len(self.counts)} of its {self.rows} rows")
+            raise InvalidRequest(
+                f"request {self.id!r} brings evidence for {len(self.counts)} of its {self.rows} rows"
+            )
 
     @property
     def deadline_s(self) -> float:
@@ -95,8 +99,9 @@ class RowRef:
 class RowAnswer:
     """What one row is answered with.
 
-    `scores`: one for each class, they sum to 1. `variant` is None when the peek answered. `expected_accuracy`: what
-    the scheduler believed of this choice at the moment it made it; None without a profile.
+    `scores`: one for each class, they sum to 1. `variant` is None when the peek answered.
+    `expected_accuracy`: what the scheduler believed of this choice at the moment it made it; None without a
+    profile.
     """
 
     label: int

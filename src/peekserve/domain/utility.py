@@ -3,10 +3,12 @@
     utility = accuracy * (1 - penalty(lateness))                              (SneakPeek, eq. 2)
 
 Lateness is x = finish - deadline in seconds. Every penalty is 0 for x <= 0, never falls as x grows, and stays
-in [0, 1]; `constant` alone ignores x, so that only accuracy counts. The paper names the step function and leaves
-the linear and sigmoid ones open; ours are papers/notes.md 5.2 point 6: S is the request's own relative deadline.
+in [0, 1]; `constant` alone ignores x, so that only accuracy counts. The paper names the step function and
+leaves the linear and sigmoid ones open; ours are papers/notes.md 5.2 point 6: S is the request's own relative
+deadline.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -67,14 +69,17 @@ class Penalty:
 
     @classmethod
     def table(cls, points: Sequence[tuple[float, float]]) -> "Penalty":
-        """An owner's own function: starts at (0, 0), lateness rises, the penalty never falls and stays in [0, 1]."""
+        """An owner's own function: starts at (0, 0), lateness rises, the penalty never falls and stays in [0,
+        1]."""
         if len(points) < 2:
             raise InvalidConfiguration(f"a penalty table needs two points or more, not {len(points)}")
-        for (x0, p0), (x1, p1) in zip(points, points[1:], strict=False):
+        for (x0, p0), (x1, p1) in itertools.pairwise(points):
             if not x1 > x0:
                 raise InvalidConfiguration(f"a penalty table's lateness must rise: {x1} follows {x0}")
             if p1 < p0:
-                raise InvalidConfiguration(f"a penalty may not fall with lateness: {p1} at {x1} s follows {p0} at {x0} s")
+                raise InvalidConfiguration(
+                    f"a penalty may not fall with lateness: {p1} at {x1} s follows {p0} at {x0} s"
+                )
         if points[0] != (0.0, 0.0) or points[-1][1] > 1.0:
             raise InvalidConfiguration("a penalty table starts at (0, 0) and stays at or below 1")
         return cls(PenaltyKind.TABLE, points=tuple((float(x), float(p)) for x, p in points))

@@ -46,9 +46,13 @@ def _find_compiled(choice: str) -> ModuleType | None:
         extension = importlib.import_module("peekserve.kernel._loops")
     except ModuleNotFoundError:
         if choice == "compiled":
-            raise RuntimeError("PEEKSERVE_KERNEL=compiled, but there is no compiled kernel: run `make build`") from None
+            raise RuntimeError(
+                "PEEKSERVE_KERNEL=compiled, but there is no compiled kernel: run `make build`"
+            ) from None
         warnings.warn(
-            "the kernel is not compiled, planning will be slow: run `make build`", RuntimeWarning, stacklevel=3
+            "the kernel is not compiled, planning will be slow: run `make build`",
+            RuntimeWarning,
+            stacklevel=3,
         )
         return None
     made_from = getattr(extension, "SOURCE_SHA256", "no hash at all")

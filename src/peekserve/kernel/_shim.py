@@ -32,7 +32,9 @@ class CType:
 double = CType(float)
 bint = CType(bool)
 _whole = CType(int)  # under a name of its own: the next lines hide Python's `int`
-Py_ssize_t = size_t = int = uint = long = ulong = longlong = ulonglong = short = ushort = char = uchar = _whole
+Py_ssize_t = size_t = int = uint = long = ulong = longlong = ulonglong = short = ushort = char = uchar = (
+    _whole
+)
 void = CType(lambda value: value)
 
 const = _whole  # `const[double][::1]`, in annotations only

@@ -1,7 +1,7 @@
 """Carries out a scheduler's commands in real time: events in, handle, commands out, one alarm.
 
-Everything here runs on the event loop's own thread. Workers and the peeker report from elsewhere through functions
-that hand their events to the loop.
+Everything here runs on the event loop's own thread. Workers and the peeker report from elsewhere through
+functions that hand their events to the loop.
 """
 
 import asyncio
@@ -43,9 +43,12 @@ Inputs = Mapping[str, Array]
 
 
 class Peeks(Protocol):
-    """Where evidence comes from. Each submitted request is reported once, through what the driver was wired to."""
+    """Where evidence comes from. Each submitted request is reported once, through what the driver was wired
+    to."""
 
-    def submit(self, request_id: str, application: str, inputs: Inputs, lengths: Inputs | None = None) -> None: ...
+    def submit(
+        self, request_id: str, application: str, inputs: Inputs, lengths: Inputs | None = None
+    ) -> None: ...
 
 
 class Observer(Protocol):
@@ -121,11 +124,15 @@ class LiveDriver:
     def now(self) -> float:
         return self._clock.now()
 
-    def submit(self, request: Request, inputs: Inputs, lengths: Inputs | None = None) -> asyncio.Future[Answer]:
+    def submit(
+        self, request: Request, inputs: Inputs, lengths: Inputs | None = None
+    ) -> asyncio.Future[Answer]:
         """Hand a valid request in; the future resolves to its one outcome."""
         future: asyncio.Future[Answer] = self._loop.create_future()
         if self._draining:
-            future.set_result(Answer(request.id, Outcome.REFUSED, Reason.DRAINING, detail="the server is going down"))
+            future.set_result(
+                Answer(request.id, Outcome.REFUSED, Reason.DRAINING, detail="the server is going down")
+            )
             return future
         self._under_way[request.id] = _UnderWay(request, inputs, lengths, future)
         self._idle.clear()

@@ -29,7 +29,8 @@ class Journalling:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What came of a replay: steps done, and the first that went otherwise, in words; None when all were the same."""
+    """What came of a replay: steps done, and the first that went otherwise, in words; None when all were the
+    same."""
 
     steps: int
     commands: int
@@ -46,7 +47,11 @@ def replay(reader: JournalReader, check: bool = True) -> Replayed:
         if check:
             scheduler.check()
         if len(now) != len(step.commands) or not all(map(same, now, step.commands)):
-            return Replayed(steps, commands, f"step {steps} at {step.now}: {step.event}\n then {step.commands}\n  now {now}")
+            return Replayed(
+                steps,
+                commands,
+                f"step {steps} at {step.now}: {step.event}\n then {step.commands}\n  now {now}",
+            )
         steps += 1
         commands += len(now)
     return Replayed(steps, commands, None)

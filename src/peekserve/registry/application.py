@@ -26,8 +26,9 @@ KINDS = {str(kind.name).lower(): kind for kind in PenaltyKind}
 
 
 def look_into(path: str) -> ModelFacts:
-    """The tensors of an ONNX file, through ONNX Runtime. Imported here, so that a repository that names them itself
-    can be read without it."""
+    """The tensors of an ONNX file, through ONNX Runtime. Imported here, so that a repository that names
+    them itself can be read without it.
+    """
     try:
         from peekserve.runtimes.onnx import describe
     except ImportError as error:
@@ -44,7 +45,9 @@ def look_into(path: str) -> ModelFacts:
 def read_application(
     file: Path, root: Path, problems: Problems, describe: Describe = look_into
 ) -> Application | None:
-    """The application that `file` declares, with its models' revisions; None where `problems` got an error."""
+    """The application that `file` declares, with its models' revisions; None where `problems` got an
+    error.
+    """
     before = len(problems.errors)
     entry = read(file, problems)
     if entry is None:

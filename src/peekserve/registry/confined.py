@@ -10,8 +10,10 @@ from peekserve.config import Entry
 
 
 def inside(entry: Entry, folder: Path, root: Path) -> Path:
-    """The file that an entry names, relative to its application's folder. Raises Misread when the path climbs, leaves
-    the repository by a symbolic link, or names no file; a folder stands for the one `.onnx` file in it."""
+    """The file that an entry names, relative to its application's folder. Raises Misread when the path
+    climbs, leaves the repository by a symbolic link, or names no file; a folder stands for the one `.onnx`
+    file in it.
+    """
     text = entry.text()
     path = PurePosixPath(text)
     if path.is_absolute() or ".." in path.parts or "\\" in text or "\0" in text:
@@ -38,9 +40,11 @@ def inside(entry: Entry, folder: Path, root: Path) -> Path:
 
 
 def revision(path: Path) -> str:
-    """sha256, in hex, of a model and of the files beside it that it names: weights kept apart from their graph.
+    """sha256, in hex, of a model and of the files beside it that it names: weights kept apart from their
+    graph.
 
-    A model without such files has the plain sha256 of its bytes. Digests are kept by path, size and time of change.
+    A model without such files has the plain sha256 of its bytes. Digests are kept by path, size and time of
+    change.
     """
     return _revision(tuple((str(p), *_stamp(p)) for p in (path, *_named_in(path))))
 
@@ -74,8 +78,9 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _named_in(path: Path) -> Iterator[Path]:
     """Files beside a model, or in folders beside it, whose relative path stands in the model's own bytes.
 
-    ONNX keeps large weights in files that the graph names by relative path. To search the bytes for the names of the
-    files that are there needs no protobuf; a chance match only makes the revision depend on one more file.
+    ONNX keeps large weights in files that the graph names by relative path. To search the bytes for the
+    names of the files that are there needs no protobuf; a chance match only makes the revision depend on
+    one more file.
     """
     others = sorted(p for p in path.parent.rglob("*") if p.is_file() and p != path and p.suffix != ".onnx")
     if not others or not path.stat().st_size:

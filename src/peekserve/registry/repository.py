@@ -15,7 +15,9 @@ FILE = "application.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an application was written: its file, and the line of each of its keys (`variants.linear.model`)."""
+    """Where an application was written: its file, and the line of each of its keys
+    (`variants.linear.model`).
+    """
 
     file: str
     lines: Mapping[str, int]

@@ -1,4 +1,6 @@
-"""The parts of application.yaml that speak of tensors: inputs, the maps into a model, and the map out of it."""
+"""The parts of application.yaml that speak of tensors: inputs, the maps into a model, and the map out of
+it.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -64,9 +66,7 @@ def tensor_spec(name: str, entry: Entry) -> TensorSpec:
 
 
 def tensor_specs(entry: Entry) -> tuple[TensorSpec, ...]:
-    specs = [
-        spec for name, e in entry.pairs().items() for spec in e.attempt(partial(tensor_spec, name))
-    ]
+    specs = [spec for name, e in entry.pairs().items() for spec in e.attempt(partial(tensor_spec, name))]
     varying = [spec for spec in specs if spec.buckets]
     if len({len(spec.buckets) for spec in varying}) > 1:
         counts = ", ".join(f"{spec.name} has {len(spec.buckets)}" for spec in varying)
@@ -77,10 +77,11 @@ def tensor_specs(entry: Entry) -> tuple[TensorSpec, ...]:
 def input_maps(
     entry: Entry | None, known: Sequence[str], describe: Callable[[], ModelFacts | None]
 ) -> tuple[InputMap, ...]:
-    """How a variant's tensors are made: as written, and where a tensor's name is not written, as the model has it.
+    """How a variant's tensors are made: as written, and where a tensor's name is not written, as the model
+    has it.
 
-    `describe` is called only if a name is missing; None means that the model could not be looked into (and that this
-    was noted).
+    `describe` is called only if a name is missing; None means that the model could not be looked into (and
+    that this was noted).
     """
     if entry is None:
         return _maps_of_model(known, describe)
@@ -160,7 +161,9 @@ def _permutation(entry: Entry) -> tuple[int, ...] | None:
 def output_map(
     entry: Entry | None, classes: Sequence[str], describe: Callable[[], ModelFacts | None]
 ) -> OutputMap | None:
-    """How a variant's output becomes class scores; what is not written is taken from the model. None if that fails."""
+    """How a variant's output becomes class scores; what is not written is taken from the model. None if
+    that fails.
+    """
     if entry is None:
         return _output_of_model("", None, describe)
     if entry.is_text:

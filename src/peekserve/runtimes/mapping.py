@@ -126,34 +126,34 @@ def scores(how: OutputMap, output: Array, rows: int, classes: int) -> Scores:
         raise BackendError(f"output {how.name!r} is {kind}; {rows} rows of numbers are needed") from error
     if how.form is OutputForm.LABEL:
         return _one_hot(how, flat, classes)
-    order = how.order or tuple(range(classes))
-    if flat.shape[1] != len(order):
-        raise BackendError(f"output {how.name!r} has {flat.shape[1]} columns; {len(order)} are needed")
-    if np.isnan(flat).any() or (flat == np.inf).any():
-        row = int(np.flatnonzero((np.isnan(flat) | (flat == np.inf)).any(axis=1))[0])
-        raise BackendError(f"output {how.name!r} is NaN or infinite in row {row} of {rows}")
-    if how.form is OutputForm.LOGITS:
-        flat = _softmax(flat, how.name)
-    elif (flat < 0.0).any():
-        raise BackendError(f"output {how.name!r} has a negative probability, {flat.min():.6g}; is it logits?")
+    columns = len(how.order) or classes
+    if flat.shape[1] != columns:
+        raise BackendError(f"output {how.name!r} has {flat.shape[1]} columns; {columns} are needed")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        raised = flat
+        if how.form is OutputForm.LOGITS:
+            raised = np.exp(flat - flat.max(axis=1, keepdims=True))
+        share: Scores = raised / raised.sum(axis=1, keepdims=True)
+    # Two reductions find every fault (NaN compares false); which one it is matters only once there is one.
+    if not (raised.min() >= 0.0 and share.max() <= 1.0):
+        raise BackendError(f"output {how.name!r} {_fault(how, flat)}")
     if how.order:
-        flat, columns = np.zeros((rows, classes)), flat
-        for column, index in enumerate(order):
-            flat[:, index] += columns[:, column]  # += because a model may split one of our classes in two
-    total = flat.sum(axis=1, keepdims=True)
-    if not (total > 0.0).all():
-        raise BackendError(f"output {how.name!r} has a row whose probabilities are all 0")
-    share: Scores = flat / total
+        parts, share = share, np.zeros((rows, classes))
+        for column, index in enumerate(how.order):
+            share[:, index] += parts[:, column]  # += because a model may split one of our classes in two
     return share
 
 
-def _softmax(logits: Scores, name: str) -> Scores:
-    top = logits.max(axis=1, keepdims=True)
-    if np.isneginf(top).any():
-        raise BackendError(f"output {name!r} has a row whose logits are all -inf")
-    raised: Scores = np.exp(logits - top)
-    share: Scores = raised / raised.sum(axis=1, keepdims=True)
-    return share
+def _fault(how: OutputMap, flat: Scores) -> str:
+    """What is wrong with an output that gives no shares."""
+    for row, values in enumerate(flat):
+        if np.isnan(values).any():
+            return f"is NaN in row {row} of {len(flat)}"
+        if np.isposinf(values).any() or np.isneginf(values).all():
+            return f"is infinite in row {row} of {len(flat)}"
+        if how.form is OutputForm.PROBABILITIES and (values < 0.0).any():
+            return f"has a negative probability, {values.min():.6g}, in row {row}; are these logits?"
+    return "has a row whose probabilities are all 0"
 
 
 def _one_hot(how: OutputMap, flat: Scores, classes: int) -> Scores:

@@ -7,17 +7,21 @@ import sys
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def resident_bytes() -> int:
-    """Bytes of this process in memory, mapped files included; 0 where the system does not tell."""
+def held_bytes() -> int:
+    """Bytes of memory that are this process's own; 0 where the system does not tell.
+
+    Pages of mapped files are left out: the runtime's code comes in with whichever model is first, and stays.
+    """
     try:
         with open("/proc/self/statm", "rb") as statm:
-            return int(statm.read().split()[1]) * _PAGE
+            _, resident, shared, *_ = statm.read().split()
     except OSError:
         return 0
+    return (int(resident) - int(shared)) * _PAGE
 
 
 def give_back() -> None:
-    """Hand freed memory back to the system. glibc keeps what lies between two live blocks; asked, it lets go of it."""
+    """Hand freed memory back to the system: glibc keeps what lies between two live blocks until it is asked."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none, and needs none
         if trim is not None:

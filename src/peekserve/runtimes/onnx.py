@@ -13,7 +13,7 @@ from peekserve.domain.tensors import DATATYPES
 from peekserve.errors import BackendError, InvalidModel
 from peekserve.runtimes import mapping
 from peekserve.runtimes.base import Inputs, Scores
-from peekserve.runtimes.memory import give_back, resident_bytes
+from peekserve.runtimes.memory import give_back, held_bytes
 
 VERSION = f"onnxruntime {ort.__version__}"
 
@@ -65,13 +65,13 @@ class OnnxRuntime:
     def load(self, variant: Variant, classes: int) -> int:
         if variant.output is None or not variant.inputs:
             raise InvalidModel(f"variant {variant.name!r} does not say which inputs and output its model has")
-        before = resident_bytes()
+        before = held_bytes()
         session = _session(variant.model, self._threads)
         described = _described(session)
         _check_names(variant, described)
         dtypes = {t.name: DATATYPES[t.datatype] for t in described.inputs if t.datatype in DATATYPES}
         self._resident[variant.weights] = _Resident(session, variant.model, dtypes)
-        return max(resident_bytes() - before, os.path.getsize(variant.model))
+        return max(held_bytes() - before, os.path.getsize(variant.model))
 
     def run(self, variant: Variant, classes: int, inputs: Inputs) -> Scores:
         resident = self._resident.get(variant.weights)

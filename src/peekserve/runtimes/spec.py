@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 
 from peekserve.errors import InvalidConfiguration
 from peekserve.runtimes.base import Runtime
@@ -25,6 +24,8 @@ class RuntimeSpec:
 
     def version(self) -> str:
         """The framework and its version, as timing profiles name it; "scripted" for a script."""
+        from importlib import metadata  # here: a worker has no use for the mail parser that this drags in
+
         return "scripted" if self.kind == "scripted" else f"onnxruntime {metadata.version('onnxruntime')}"
 
 

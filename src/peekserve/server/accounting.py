@@ -1,4 +1,5 @@
-"""One line in the log and one count in the metrics for each call, however it ended: both doors tell it here."""
+"""One line in the log and one count in the metrics for each call, however it ended: both doors tell it
+here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from peekserve.server.wire import Status
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """Where both doors report each call, once. `sampled` says whether a good call is logged; bad ones always are."""
+    """Where both doors report each call, once. `sampled` says whether a good call is logged; bad ones always
+    are."""
 
     telemetry: Telemetry
     log: FilteringBoundLogger

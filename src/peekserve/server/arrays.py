@@ -1,4 +1,5 @@
-"""Tensor contents, as JSON or as raw bytes, to arrays: each element checked, nothing converted by accident."""
+"""Tensor contents, as JSON or as raw bytes, to arrays: each element checked, nothing converted by
+accident."""
 
 import re
 from functools import cache
@@ -20,12 +21,15 @@ _OPENING = re.compile(rb"[\s\[]*")
 def dtype_of(name: str, datatype: str) -> np.dtype[np.generic]:
     dtype = DATATYPES.get(datatype)
     if dtype is None:
-        raise InvalidTensor(f"input {name!r} has datatype {datatype[:40]!r}; known are {', '.join(DATATYPES)}")
+        raise InvalidTensor(
+            f"input {name!r} has datatype {datatype[:40]!r}; known are {', '.join(DATATYPES)}"
+        )
     return dtype
 
 
 def from_json(name: str, datatype: str, shape: tuple[int, ...], raw: bytes) -> Array:
-    """The array of a tensor's `data`, flat or nested to the depth of its shape. `null` is NaN in a float tensor.
+    """The array of a tensor's `data`, flat or nested to the depth of its shape. `null` is NaN in a float
+    tensor.
 
     Raises InvalidTensor for elements of another type or out of range, and for another number of them.
     """
@@ -35,15 +39,17 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], raw: bytes) -> A
     depth = _OPENING.match(raw)[0].count(b"[")  # type: ignore[index]
     if depth not in (1, len(shape)):
         raise InvalidTensor(
-            f"input {name!r}: its data are nested {depth} deep; with shape {list(shape)} they are one flat list, "
-            f"or nested {len(shape)} deep"
+            f"input {name!r}: its data are nested {depth} deep; with shape {list(shape)} they are one flat "
+            f"list, or nested {len(shape)} deep"
         )
     try:
         values = _decoder(dtype.kind, depth).decode(raw)
         with np.errstate(over="ignore"):
             data = np.array(values, dtype)
     except (msgspec.MsgspecError, OverflowError, ValueError) as error:
-        raise InvalidTensor(f"input {name!r}: its data are not {datatype} of shape {list(shape)}: {error}") from None
+        raise InvalidTensor(
+            f"input {name!r}: its data are not {datatype} of shape {list(shape)}: {error}"
+        ) from None
     if data.shape == shape:
         return data
     if depth > 1 or data.size != prod(shape):
@@ -55,7 +61,8 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], raw: bytes) -> A
 
 
 def from_bytes(name: str, datatype: str, shape: tuple[int, ...], raw: memoryview) -> Array:
-    """The array of a tensor's raw contents: little-endian, row-major, no padding. Read-only, nothing is copied.
+    """The array of a tensor's raw contents: little-endian, row-major, no padding. Read-only, nothing is
+    copied.
 
     Raises InvalidTensor when the number of bytes is not what datatype and shape ask for.
     """
@@ -79,9 +86,13 @@ def strings_to_bytes(texts: list[str]) -> bytes:
 
 def _check_axes(name: str, shape: tuple[int, ...]) -> None:
     if not 1 <= len(shape) <= MAX_AXES:
-        raise InvalidTensor(f"input {name!r}: a shape has 1 to {MAX_AXES} axes, the batch first; not {len(shape)}")
+        raise InvalidTensor(
+            f"input {name!r}: a shape has 1 to {MAX_AXES} axes, the batch first; not {len(shape)}"
+        )
     if min(shape) < 0:
-        raise InvalidTensor(f"input {name!r}: a size is 0 or more, and shape {list(shape)} has a negative one")
+        raise InvalidTensor(
+            f"input {name!r}: a size is 0 or more, and shape {list(shape)} has a negative one"
+        )
 
 
 @cache

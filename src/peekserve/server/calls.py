@@ -1,4 +1,5 @@
-"""What passes between a door and the front desk: a call goes in, a reply comes out. No bytes, no status codes."""
+"""What passes between a door and the front desk: a call goes in, a reply comes out. No bytes, no status
+codes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,8 @@ from peekserve.domain.request import Outcome, Request, Source
 Array = npt.NDArray[np.generic]
 Scalar = str | int | float | bool | None
 
-# What every application can be asked for (design.md section 2: one output contract). Without a wish: the first two.
+# What every application can be asked for (design.md section 2: one output contract). Without a wish: the
+# first two.
 OUTPUTS = ("label", "scores", "class")
 DEFAULT_OUTPUTS = OUTPUTS[:2]
 
@@ -31,8 +33,8 @@ class Tensor:
 class InferCall:
     """One inference call, decoded but not yet checked against its application.
 
-    `call_deadline_s`: what the transport says (a header, the gRPC call's own deadline), relative to `arrived_at`.
-    `outputs`: the names asked for; empty means the default ones.
+    `call_deadline_s`: what the transport says (a header, the gRPC call's own deadline), relative to
+    `arrived_at`. `outputs`: the names asked for; empty means the default ones.
     """
 
     application: str
@@ -48,8 +50,9 @@ class InferCall:
 class InferReply:
     """The one outcome of a call, with what the doors tell about it.
 
-    `labels`: int64 [n]; `scores`: float32 [n, C]; both have no rows unless the call was answered. `finished_at`: when
-    the front desk learnt of it. `retry_after_s`: how soon it would make sense to ask again; None when it would not.
+    `labels`: int64 [n]; `scores`: float32 [n, C]; both have no rows unless the call was answered.
+    `finished_at`: when the front desk learnt of it. `retry_after_s`: how soon it would make sense to ask
+    again; None when it would not.
     """
 
     request: Request
@@ -79,7 +82,9 @@ class InferReply:
     def queue_s(self) -> float:
         """How long the row that waited longest waited for its batch to start."""
         arrived_at = self.request.arrived_at
-        return max((r.started_at - arrived_at for r in self.answer.rows if r.started_at is not None), default=0.0)
+        return max(
+            (r.started_at - arrived_at for r in self.answer.rows if r.started_at is not None), default=0.0
+        )
 
     @property
     def compute_s(self) -> float:

@@ -1,8 +1,8 @@
-"""A call's tensors and parameters against what its application declares: the last place where anything can be wrong."""
+"""A call's tensors and parameters against what its application declares: the last place where anything can be
+wrong."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,9 @@ EVIDENCE = "evidence"
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A call whose tensors fit. `inputs`: name -> [rows, ...], padded to `bucket`. `lengths`: name -> int64 [rows], the
-    lengths before padding, for inputs whose length varies; None where none does. `present`: as Request.inputs."""
+    """A call whose tensors fit. `inputs`: name -> [rows, ...], padded to `bucket`. `lengths`: name -> int64
+    [rows], the lengths before padding, for inputs whose length varies; None where none does. `present`: as
+    Request.inputs."""
 
     rows: int
     inputs: dict[str, Array]
@@ -40,7 +41,9 @@ def check_tensors(application: Application, call: InferCall, max_rows: int) -> C
             raise InvalidTensor(f"input {tensor.name!r} came twice")
         if tensor.name not in declared and tensor.name != EVIDENCE:
             known = ", ".join([*declared, EVIDENCE])
-            raise InvalidTensor(f"application {application.name!r} has no input {tensor.name[:80]!r}; it has {known}")
+            raise InvalidTensor(
+                f"application {application.name!r} has no input {tensor.name[:80]!r}; it has {known}"
+            )
         given[tensor.name] = tensor
     rows = _rows(given, max_rows)
     evidence = None if EVIDENCE in declared else given.pop(EVIDENCE, None)
@@ -114,10 +117,16 @@ def _check_present(
     fewest, nearest = min(lacking, key=lambda pair: pair[0])
     if fewest:
         missing = [name for name in nearest.needs if name not in inputs]
-        said = ", ".join(f"{n!r}" + (" (holds NaN: counts as missing)" if n in blank else "") for n in missing)
+        said = ", ".join(
+            f"{n!r}" + (" (holds NaN: counts as missing)" if n in blank else "") for n in missing
+        )
         raise InvalidRequest(
             f"input {said} is missing: "
-            + (f"variant {nearest.name!r} needs it" if pinned else f"no variant of {application.name!r} can do without")
+            + (
+                f"variant {nearest.name!r} needs it"
+                if pinned
+                else f"no variant of {application.name!r} can do without"
+            )
         )
 
 
@@ -128,7 +137,8 @@ def _evidence(application: Application, tensor: Tensor) -> tuple[tuple[float, ..
         raise InvalidTensor(f"input {EVIDENCE!r} has datatype FP32 or FP64, not {tensor.datatype}")
     if tensor.data.ndim != 2 or tensor.data.shape[1] != classes:
         raise InvalidTensor(
-            f"input {EVIDENCE!r} has shape {[-1, classes]}, a count for each class, not {list(tensor.data.shape)}"
+            f"input {EVIDENCE!r} has shape {[-1, classes]}, a count for each class, "
+            f"not {list(tensor.data.shape)}"
         )
     counts = tensor.data.astype(np.float64)
     if not np.isfinite(counts).all() or counts.min() < 0.0:
@@ -139,7 +149,8 @@ def _evidence(application: Application, tensor: Tensor) -> tuple[tuple[float, ..
 def _pad(
     declared: Mapping[str, TensorSpec], inputs: dict[str, Array]
 ) -> tuple[int, dict[str, npt.NDArray[np.int64]] | None]:
-    """Bring every input whose length varies to the request's one bucket, in place: the smallest that holds them all."""
+    """Bring every input whose length varies to the request's one bucket, in place: the smallest that holds
+    them all."""
     bucket, longest = 0, {}
     for name, data in inputs.items():
         spec = declared[name]
@@ -173,8 +184,8 @@ def check_outputs(names: tuple[str, ...]) -> None:
 
 
 def deadline_s(application: Application, call: InferCall) -> tuple[str, float]:
-    """The query type and the effective relative deadline: the smallest of those given, or else the query type's own;
-    never more than the application's maximum."""
+    """The query type and the effective relative deadline: the smallest of those given, or else the query
+    type's own; never more than the application's maximum."""
     query = call.parameters.get("query", "default")
     if not isinstance(query, str):
         raise InvalidRequest(f"parameter query is the name of a query type, not {query!r}")
@@ -201,16 +212,18 @@ def _timeout_s(value: Scalar) -> float | None:
     if value is None:
         return None
     if type(value) is not int or not 0 <= value < 1 << 64:
-        raise InvalidRequest(f"parameter timeout is a whole number of microseconds, 0 or more, not {value!r:.40}")
+        raise InvalidRequest(
+            f"parameter timeout is a whole number of microseconds, 0 or more, not {value!r:.40}"
+        )
     return value * 1e-6 or None
 
 
 def _milliseconds(value: Scalar) -> float | None:
     if value is None:
         return None
-    if type(value) not in (int, float) or not 0.0 < float(value) < 1e15 or not isfinite(value):  # type: ignore[arg-type]
+    if isinstance(value, bool | str) or not 0.0 < value < 1e15:
         raise InvalidRequest(f"parameter deadline_ms is a positive number of milliseconds, not {value!r:.40}")
-    return float(value) * 1e-3  # type: ignore[arg-type]
+    return value * 1e-3
 
 
 def seconds_from_text(text: str, what: str) -> float:

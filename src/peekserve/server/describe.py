@@ -1,6 +1,8 @@
-"""What the server says about itself and its applications: plain dictionaries in the protocol's shapes, for both doors.
+"""What the server says about itself and its applications: plain dictionaries in the protocol's shapes, for
+both doors.
 
-Model = application, version = variant. Configuration, statistics and index are Triton's extensions, in its JSON.
+Model = application, version = variant. Configuration, statistics and index are Triton's extensions, in its
+JSON.
 """
 
 from typing import Any
@@ -82,7 +84,8 @@ class Descriptions:
         }
 
     def statistics(self, model: str = "", version: str = "") -> Told:
-        """Of one variant; of an application as a whole; or, of everything, each application and then its variants."""
+        """Of one variant; of an application as a whole; or, of everything, each application and then its
+        variants."""
         if model:
             self._desk.find(model, version)
             return {"model_stats": [self._statistics.told(model, version or None)]}

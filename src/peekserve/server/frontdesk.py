@@ -1,7 +1,8 @@
 """The front desk: everything that HTTP and gRPC have in common.
 
-A door decodes bytes into an InferCall; the desk checks it, makes a Request, hands it to the backend and turns the one
-Answer into an InferReply. What is wrong with a call is raised (errors.py); whatever a busy system does is returned.
+A door decodes bytes into an InferCall; the desk checks it, makes a Request, hands it to the backend and turns
+the one Answer into an InferReply. What is wrong with a call is raised (errors.py); whatever a busy system
+does is returned.
 """
 
 import asyncio
@@ -31,8 +32,8 @@ class Observer(Protocol):
 class Backend(Protocol):
     """What stands behind the doors: the live driver, or a scripted twin.
 
-    The future of `submit` always resolves, with exactly one Answer: after `cancel` too, with Outcome.CANCELLED unless
-    another outcome was first.
+    The future of `submit` always resolves, with exactly one Answer: after `cancel` too, with
+    Outcome.CANCELLED unless another outcome was first.
     """
 
     @property
@@ -64,8 +65,8 @@ class Limits:
 
 
 class FrontDesk:
-    """Checks calls, hands them on, and tells what became of them. `boot`: distinct for each start of the server, so
-    that request ids never come twice."""
+    """Checks calls, hands them on, and tells what became of them. `boot`: distinct for each start of the
+    server, so that request ids never come twice."""
 
     def __init__(self, backend: Backend, boot: str, limits: Limits | None = None) -> None:
         self.backend = backend
@@ -89,8 +90,8 @@ class FrontDesk:
     async def submit(
         self, call: InferCall, hung_up: Callable[[], Awaitable[object]] | None = None
     ) -> InferReply:
-        """One call, one reply. `hung_up` returns when the client goes away; the request is cancelled then, and also
-        when this coroutine is.
+        """One call, one reply. `hung_up` returns when the client goes away; the request is cancelled then,
+        and also when this coroutine is.
 
         Raises InvalidRequest, InvalidTensor, UnknownApplication, UnknownVariant: nothing was started.
         """
@@ -99,7 +100,9 @@ class FrontDesk:
         watch: asyncio.Future[object] | None = None
         if hung_up is not None:
             watch = asyncio.ensure_future(hung_up())
-            watch.add_done_callback(lambda done: None if done.cancelled() else self.backend.cancel(request.id))
+            watch.add_done_callback(
+                lambda done: None if done.cancelled() else self.backend.cancel(request.id)
+            )
         try:
             answer = await future
         except asyncio.CancelledError:
@@ -155,7 +158,8 @@ def _retry_after_s(application: Application, request: Request, answer: Answer) -
         return None
     variants = application.variants if request.pinned is None else (application.variant(request.pinned),)
     fastest = min(
-        (t.curve(request.bucket).seconds(1) for v in variants for t in v.timing.values() if t.curves), default=0.0
+        (t.curve(request.bucket).seconds(1) for v in variants for t in v.timing.values() if t.curves),
+        default=0.0,
     )
     return 1 if request.deadline_s > fastest else None
 

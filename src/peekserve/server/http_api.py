@@ -1,7 +1,7 @@
 """The protocol over HTTP: routes, and nothing that gRPC would need too.
 
-The inference route is written against bare ASGI: it reads, decodes, waits and writes, with no object that it can do
-without, because this is where a small model's time goes.
+The inference route is written against bare ASGI: it reads, decodes, waits and writes, with no object that it
+can do without, because this is where a small model's time goes.
 """
 
 from collections.abc import Callable
@@ -54,7 +54,9 @@ def make_app(desk: FrontDesk, accounts: Accounts, descriptions: Descriptions) ->
     """The ASGI application: all paths of docs/protocol.md."""
     pages = _Pages(descriptions, accounts)
     infer = _Infer(desk, accounts)
-    routes = [Route(f"/v2/models/{{model}}{v}/infer", infer, methods=["POST"]) for v in ("", "/versions/{version}")]
+    routes = [
+        Route(f"/v2/models/{{model}}{v}/infer", infer, methods=["POST"]) for v in ("", "/versions/{version}")
+    ]
     routes += [
         Route("/v2/health/live", pages.live),
         Route("/v2/health/ready", pages.ready),
@@ -81,7 +83,7 @@ def make_app(desk: FrontDesk, accounts: Accounts, descriptions: Descriptions) ->
     return app
 
 
-# ---- inference ---------------------------------------------------------------------------------------------------
+# ---- inference -------------------------------------------------------------------------------------------
 
 
 class _Infer:
@@ -145,7 +147,10 @@ class _Infer:
             status, sentence = status_of_error(error), str(error)
         except Exception as error:
             self._accounts.log.exception("unexpected", path=scope["path"])
-            status, sentence = status_of_error(error), "the server failed to handle this request; its log says why"
+            status, sentence = (
+                status_of_error(error),
+                "the server failed to handle this request; its log says why",
+            )
         self._accounts.refused(model, status, sentence, "http", desk.now() - arrived_at)
         await _send(send, status.http, error_body(sentence, status), [*echo, JSON])
 
@@ -202,7 +207,8 @@ def _header_length(headers: dict[bytes, bytes]) -> int | None:
 
 
 def _call_deadline_s(headers: dict[bytes, bytes]) -> float | None:
-    """`x-request-timeout-seconds`, or else `grpc-timeout` as proxies pass it on (digits and a unit: 250m is 250 ms)."""
+    """`x-request-timeout-seconds`, or else `grpc-timeout` as proxies pass it on (digits and a unit: 250m is
+    250 ms)."""
     value = headers.get(b"x-request-timeout-seconds")
     if value is not None:
         return seconds_from_text(_text(value), "header x-request-timeout-seconds")
@@ -224,7 +230,7 @@ def _text(value: bytes) -> str:
     return value[:80].decode("latin-1")
 
 
-# ---- everything else ---------------------------------------------------------------------------------------------
+# ---- everything else -------------------------------------------------------------------------------------
 
 
 class _IndexJson(msgspec.Struct):
@@ -277,7 +283,9 @@ class _Pages:
         try:
             asked = msgspec.json.decode(body or b"{}", type=_IndexJson)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise InvalidRequest(f'the body of an index request is {{}} or {{"ready": true}}: {error}') from None
+            raise InvalidRequest(
+                f'the body of an index request is {{}} or {{"ready": true}}: {error}'
+            ) from None
         return _json(self._descriptions.index(asked.ready))
 
     async def metrics(self, request: Request) -> Response:

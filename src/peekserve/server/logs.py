@@ -1,8 +1,9 @@
-"""Logs on stderr: one JSON object a line, or coloured text where a person is looking. Never the contents of tensors."""
+"""Logs on stderr: one JSON object a line, or coloured text where a person is looking. Never the contents of
+tensors."""
 
 import logging
 import sys
-from typing import IO, Any
+from typing import Any, TextIO
 
 import msgspec
 import structlog
@@ -11,8 +12,9 @@ from structlog.typing import EventDict, FilteringBoundLogger
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 
 
-def make_logger(stream: IO[str] | None = None, level: str = "info") -> FilteringBoundLogger:
-    """A logger of its own: nothing global is configured. Keys: ts (RFC 3339, UTC), level, event, then the rest."""
+def make_logger(stream: TextIO | None = None, level: str = "info") -> FilteringBoundLogger:
+    """A logger of its own: nothing global is configured. Keys: ts (RFC 3339, UTC), level, event, then the
+    rest."""
     stream = stream or sys.stderr
     for_people = stream.isatty()
     processors: list[Any] = [

@@ -1,4 +1,5 @@
-"""Follows the core's events and commands and tells those who count: one place that remembers what belongs together."""
+"""Follows the core's events and commands and tells those who count: one place that remembers what belongs
+together."""
 
 from collections.abc import Sequence
 

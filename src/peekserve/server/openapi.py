@@ -1,4 +1,5 @@
-"""The OpenAPI document of the HTTP door, and a page that shows it without asking anything of another server."""
+"""The OpenAPI document of the HTTP door, and a page that shows it without asking anything of another
+server."""
 
 from typing import Any
 
@@ -62,7 +63,11 @@ def _schemas() -> Json:
                 query={**_TEXT, "description": "query type of the application"},
                 binary_data_output=_FLAG,
             ),
-            inputs=_list(_object(["name", "shape", "datatype"], **tensor, parameters=_ref("parameters"), data=_ref("data"))),
+            inputs=_list(
+                _object(
+                    ["name", "shape", "datatype"], **tensor, parameters=_ref("parameters"), data=_ref("data")
+                )
+            ),
             outputs=_list(_object(["name"], name={"enum": list(OUTPUTS)}, parameters=_ref("parameters"))),
         ),
         "response": _object(
@@ -71,9 +76,15 @@ def _schemas() -> Json:
             model_version=_TEXT,
             id=_TEXT,
             parameters=_ref("parameters"),
-            outputs=_list(_object(["name", "shape", "datatype"], **tensor, parameters=_ref("parameters"), data=_ref("data"))),
+            outputs=_list(
+                _object(
+                    ["name", "shape", "datatype"], **tensor, parameters=_ref("parameters"), data=_ref("data")
+                )
+            ),
         ),
-        "server": _object(["name", "version", "extensions"], name=_TEXT, version=_TEXT, extensions=_list(_TEXT)),
+        "server": _object(
+            ["name", "version", "extensions"], name=_TEXT, version=_TEXT, extensions=_list(_TEXT)
+        ),
         "model": _object(
             ["name", "platform"],
             name=_TEXT,
@@ -109,7 +120,8 @@ def _operation(summary: str, schema: str, errors: str, body: Json | None = None)
         "responses": {
             "200": {"description": "Done.", "content": _content(_ref(schema))},
             **{
-                code: {"description": _ERRORS[code], "content": _content(_ref("error"))} for code in errors.split()
+                code: {"description": _ERRORS[code], "content": _content(_ref("error"))}
+                for code in errors.split()
             },
         },
     }
@@ -161,12 +173,14 @@ def document() -> Json:
         for path, operation in {
             base: {"get": _operation("What it takes and gives", "model", "404 405")},
             f"{base}/ready": {"get": model_ready},
-            f"{base}/config": {"get": _operation("Configuration, as Triton tells it", "config", "404 405")},
-            f"{base}/stats": {"get": _operation("Statistics, as Triton tells them", "statistics", "404 405")},
+            f"{base}/config": {"get": _operation("Configuration, as Triton's", "config", "404 405")},
+            f"{base}/stats": {"get": _operation("Statistics, as Triton's", "statistics", "404 405")},
             f"{base}/infer": {"post": infer},
         }.items():
             paths[path] = {"parameters": given, **operation}
-    text = {"200": {"description": "Prometheus or OpenMetrics text.", "content": _content(_TEXT, "text/plain")}}
+    text = {
+        "200": {"description": "Prometheus or OpenMetrics text.", "content": _content(_TEXT, "text/plain")}
+    }
     paths["/metrics"] = {"get": {"summary": "Metrics", "responses": text}}
     return {
         "openapi": "3.1.0",

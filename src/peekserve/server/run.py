@@ -1,6 +1,7 @@
 """Serving an ASGI application inside the event loop that is running already: the scheduler lives there too.
 
-uvicorn would take SIGTERM for itself and close the listener at once; here the caller owns signals and the drain.
+uvicorn would take SIGTERM for itself and close the listener at once; here the caller owns signals and the
+drain.
 """
 
 import asyncio
@@ -13,7 +14,6 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from peekserve.errors import InvalidConfiguration
-
 
 T = TypeVar("T")
 

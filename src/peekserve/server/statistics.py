@@ -1,4 +1,5 @@
-"""Counts by application and variant, in the shape of Triton's statistics extension, which perf_analyzer reads."""
+"""Counts by application and variant, in the shape of Triton's statistics extension, which perf_analyzer
+reads."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,7 +9,8 @@ from peekserve.domain.messages import Answer, RunBatch
 from peekserve.domain.request import Outcome, Request
 from peekserve.server.observing import Counter
 
-# The version that stands for an application as a whole: a number, because perf_analyzer reads versions as numbers.
+# The version that stands for an application as a whole: a number, because perf_analyzer reads versions as
+# numbers.
 WHOLE = "0"
 
 # A variant's name, or None for the application as a whole.
@@ -94,7 +96,11 @@ class Statistics(Counter):
         last_ms = self._unix_ms()
         for which in {row.variant for row in answer.rows} | {None}:
             rows = [row for row in answer.rows if which in (None, row.variant)]
-            ran = [(r.started_at, r.finished_at) for r in rows if r.started_at is not None and r.finished_at is not None]
+            ran = [
+                (r.started_at, r.finished_at)
+                for r in rows
+                if r.started_at is not None and r.finished_at is not None
+            ]
             record = self._record(request.application, which)
             record.rows += len(rows)
             record.last_ms = last_ms

@@ -1,11 +1,12 @@
-"""Prometheus metrics, in a registry of our own: seconds and bytes, failures included, few labels (docs/protocol.md)."""
+"""Prometheus metrics, in a registry of our own: seconds and bytes, failures included, few labels
+(docs/protocol.md)."""
 
 from collections.abc import Sequence
 from math import inf
+from typing import Any
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge, Histogram, Summary
 from prometheus_client import Counter as Total
-from prometheus_client import Gauge, Histogram, Summary
 from prometheus_client.exposition import choose_encoder
 
 from peekserve.domain.messages import Answer, RunBatch
@@ -33,29 +34,46 @@ ROWS = (*geometric(1.0, 1024.0), inf)
 
 
 class Telemetry(Counter):
-    """All metrics. `request` is told by the doors; the rest by the core's events and commands (observing.py)."""
+    """All metrics. `request` is told by the doors; the rest by the core's events and commands
+    (observing.py)."""
 
     def __init__(self, version: str, buckets: Sequence[float] = SECONDS) -> None:
         self.registry = registry = CollectorRegistry()
-        r = {"registry": registry, "namespace": "peekserve"}
+        r: Any = {"registry": registry, "namespace": "peekserve"}
         by_model = ("model",)
         self._requests = Total(
             "requests", "Requests by outcome.", ("model", "variant", "protocol", "outcome"), **r
         )
         self._durations = Histogram(
-            "request_duration_seconds", "From arrival to reply, failures included.", by_model, buckets=buckets, **r
+            "request_duration_seconds",
+            "From arrival to reply, failures included.",
+            by_model,
+            buckets=buckets,
+            **r,
         )
         self._queue_durations = Histogram(
-            "queue_duration_seconds", "From a row's arrival to the start of its batch.", by_model, buckets=buckets, **r
+            "queue_duration_seconds",
+            "From a row's arrival to the start of its batch.",
+            by_model,
+            buckets=buckets,
+            **r,
         )
         self._peek_durations = Histogram(
             "peek_duration_seconds", "From arrival to the end of the peek.", by_model, buckets=buckets, **r
         )
         self._inference_durations = Histogram(
-            "inference_duration_seconds", "A batch on its worker.", ("model", "variant", "batch"), buckets=buckets, **r
+            "inference_duration_seconds",
+            "A batch on its worker.",
+            ("model", "variant", "batch"),
+            buckets=buckets,
+            **r,
         )
         self._slack = Histogram(
-            "deadline_slack_seconds", "Time left at the reply; negative when late.", by_model, buckets=SIGNED_SECONDS, **r
+            "deadline_slack_seconds",
+            "Time left at the reply; negative when late.",
+            by_model,
+            buckets=SIGNED_SECONDS,
+            **r,
         )
         self._errors = Histogram(
             "prediction_error_seconds",
@@ -64,15 +82,25 @@ class Telemetry(Counter):
             buckets=SIGNED_SECONDS,
             **r,
         )
-        self._batch_rows = Histogram("batch_rows", "Rows in a batch.", ("model", "variant"), buckets=ROWS, **r)
-        self._closed = Total("batch_close", "Batches by the reason that they were not larger.", ("reason",), **r)
+        self._batch_rows = Histogram(
+            "batch_rows", "Rows in a batch.", ("model", "variant"), buckets=ROWS, **r
+        )
+        self._closed = Total(
+            "batch_close", "Batches by the reason that they were not larger.", ("reason",), **r
+        )
         self._queue_rows = Gauge("queue_rows", "Rows that wait.", by_model, **r)
         self._inflight = Gauge("inflight_requests", "Requests without an outcome yet.", by_model, **r)
         self._selected = Total(
-            "selected", "Rows by who answered and why: chosen, pinned, or the peek.", ("model", "variant", "reason"), **r
+            "selected",
+            "Rows by who answered and why: chosen, pinned, or the peek.",
+            ("model", "variant", "reason"),
+            **r,
         )
         self._believed = Summary(
-            "expected_accuracy", "What the scheduler believed of its choices when it made them.", by_model, **r
+            "expected_accuracy",
+            "What the scheduler believed of its choices when it made them.",
+            by_model,
+            **r,
         )
         self._memory = Gauge("model_memory_bytes", "Resident weights.", ("worker", "weights"), **r)
         self._budget = Gauge("memory_budget_bytes", "Bytes that may be resident.", ("worker",), **r)
@@ -95,7 +123,7 @@ class Telemetry(Counter):
         self._requests.labels(model, variant, protocol, outcome).inc()
         self._durations.labels(model).observe(seconds)
 
-    # ---- what the core did -------------------------------------------------------------------------------------
+    # ---- what the core did -------------------------------------------------------------------------------
 
     def arrived(self, request: Request, now: float) -> None:
         self._inflight.labels(request.application).inc()
@@ -160,7 +188,8 @@ def _why(request: Request, row: RowAnswer) -> str:
     return "pinned" if request.pinned is not None else "chosen"
 
 
-# Outcome labels (conventions C.4): what dashboards count. Every invalid call is one word; its own is in the log.
+# Outcome labels (conventions C.4): what dashboards count. Every invalid call is one word; its own is in the
+# log.
 _LABELS = {
     "model_not_found": "invalid",
     "invalid_request": "invalid",

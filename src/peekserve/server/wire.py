@@ -1,7 +1,9 @@
-"""The bytes of the Open Inference Protocol over HTTP, to calls and from replies; and what each error is called.
+"""The bytes of the Open Inference Protocol over HTTP, to calls and from replies; and what each error is
+called.
 
-JSON bodies follow the protocol's inference_rest.md; binary tensors follow Triton's binary tensor data extension: a
-JSON header of `Inference-Header-Content-Length` bytes, then each binary tensor's contents in the order of the header.
+JSON bodies follow the protocol's inference_rest.md; binary tensors follow Triton's binary tensor data
+extension: a JSON header of `Inference-Header-Content-Length` bytes, then each binary tensor's contents in the
+order of the header.
 """
 
 from collections.abc import Mapping
@@ -25,7 +27,7 @@ from peekserve.errors import (
 from peekserve.server.arrays import from_bytes, from_json, strings_to_bytes
 from peekserve.server.calls import DEFAULT_OUTPUTS, InferReply, Scalar, Tensor
 
-# ---- what each error and each outcome is called ------------------------------------------------------------------
+# ---- what each error and each outcome is called ----------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def error_body(sentence: str, status: Status) -> bytes:
     return msgspec.json.encode({"error": sentence, "code": status.word})
 
 
-# ---- in ----------------------------------------------------------------------------------------------------------
+# ---- in --------------------------------------------------------------------------------------------------
 
 
 class InputJson(msgspec.Struct, gc=False):
@@ -162,13 +164,16 @@ def read_infer(body: bytes, header_length: int | None) -> InferBody:
                 raise InvalidRequest(f"input {item.name!r} has both data and binary_data_size")
             if header_length is None:
                 raise InvalidRequest(
-                    f"input {item.name!r} has binary_data_size and the request no Inference-Header-Content-Length"
+                    f"input {item.name!r} has binary_data_size, and the request no "
+                    "Inference-Header-Content-Length"
                 )
             if type(size) is not int or size < 0:
-                raise InvalidRequest(f"input {item.name!r}: binary_data_size is a number of bytes, not {size!r}")
+                raise InvalidRequest(
+                    f"input {item.name!r}: binary_data_size is a number of bytes, not {size!r}"
+                )
             if size > len(tail):
                 raise InvalidRequest(
-                    f"input {item.name!r} announces {size} bytes of binary data, and {len(tail)} are left in the body"
+                    f"input {item.name!r} announces {size} bytes of binary data, and the body has {len(tail)} left"
                 )
             data = from_bytes(item.name, item.datatype, shape, tail[:size])
             tail = tail[size:]
@@ -192,10 +197,12 @@ def _flag(parameters: Mapping[str, Scalar], name: str, default: bool) -> bool:
     return value
 
 
-# ---- out ---------------------------------------------------------------------------------------------------------
+# ---- out -------------------------------------------------------------------------------------------------
 
 
-def write_infer(reply: InferReply, wanted: tuple[Wanted, ...], client_id: str | None) -> tuple[bytes, int | None]:
+def write_infer(
+    reply: InferReply, wanted: tuple[Wanted, ...], client_id: str | None
+) -> tuple[bytes, int | None]:
     """The body of an answer, and the length of its JSON header where binary tensors follow it."""
     outputs: list[dict[str, Any]] = []
     blobs: list[bytes] = []

@@ -65,8 +65,8 @@ class _State:
 class Simulation:
     """One run: scheduler, workers, world, seed. `run(trace)` returns one Settled for each request.
 
-    `check`: verify every invariant of the scheduler after every event. `observe` sees each event, its instant and
-    the commands that followed.
+    `check`: verify every invariant of the scheduler after every event. `observe` sees each event, its instant
+    and the commands that followed.
     """
 
     def __init__(
@@ -92,7 +92,8 @@ class Simulation:
         self._timer = 0
 
     def run(self, trace: Iterable[Request], cancels: Sequence[tuple[float, str]] = ()) -> list[Settled]:
-        """Live through a trace (in order of arrival). Raises InvariantBroken when a request gets no outcome, or two."""
+        """Live through a trace (in order of arrival). Raises InvariantBroken when a request gets no outcome,
+        or two."""
         for state in self._workers.values():
             self._come_up(state, 0.0)
         for kill in self._faults.kills:
@@ -101,7 +102,9 @@ class Simulation:
         last = 0.0
         for request in trace:
             if request.arrived_at < last:
-                raise InvariantBroken(f"time runs backwards in the trace: {request.id!r} at {request.arrived_at}")
+                raise InvariantBroken(
+                    f"time runs backwards in the trace: {request.id!r} at {request.arrived_at}"
+                )
             last = request.arrived_at
             order.append(request.id)
             self._requests[request.id] = request

@@ -19,8 +19,9 @@ class Kill:
 class Chances:
     """Probabilities of what goes wrong with one message, batch or peek; all 0 by default.
 
-    `slow`: a batch takes `factor` times as long. `twice`: its completion is told twice. `lost`: it is never told, so
-    that its worker seems to hang. `fails`: the runtime raises. `peek_fails`: a peek brings no evidence.
+    `slow`: a batch takes `factor` times as long. `twice`: its completion is told twice. `lost`: it is never
+    told, so that its worker seems to hang. `fails`: the runtime raises. `peek_fails`: a peek brings no
+    evidence.
     """
 
     slow: float = 0.0
@@ -43,6 +44,9 @@ class Faults:
         """Kills at uniform instants and moderate chances for everything else."""
         at = np.sort(rng.uniform(0.0, until, kills))
         return cls(
-            tuple(Kill(workers[int(rng.integers(len(workers)))], float(t), float(rng.uniform(0.01, 0.5))) for t in at),
+            tuple(
+                Kill(workers[int(rng.integers(len(workers)))], float(t), float(rng.uniform(0.01, 0.5)))
+                for t in at
+            ),
             Chances(slow=0.05, twice=0.05, lost=0.01, fails=0.02, peek_fails=0.05),
         )

@@ -1,7 +1,7 @@
 """Pretended time: a heap of things that will happen.
 
-At one instant, what happens to the scheduler comes before the timer that it set for that instant, as in one turn of
-a live event loop; otherwise things happen in the order in which they were put in.
+At one instant, what happens to the scheduler comes before the timer that it set for that instant, as in one
+turn of a live event loop; otherwise things happen in the order in which they were put in.
 """
 
 import heapq

@@ -1,4 +1,5 @@
-"""What a simulation knows that a scheduler does not: true labels, what each model would say, how long things take."""
+"""What a simulation knows that a scheduler does not: true labels, what each model would say, how long things
+take."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,8 +24,8 @@ _Z95 = 1.6449
 class Recorded:
     """One application's labelled samples and what everything says of them, recorded once.
 
-    `labels`: int64 [N]. `scores`: variant name -> float64 [N, C]. `counts`: float64 [N, C], the peek's evidence;
-    None without a peek. `buckets`: int64 [N], the shape bucket of each sample.
+    `labels`: int64 [N]. `scores`: variant name -> float64 [N, C]. `counts`: float64 [N, C], the peek's
+    evidence; None without a peek. `buckets`: int64 [N], the shape bucket of each sample.
     """
 
     labels: npt.NDArray[np.int64]
@@ -35,7 +36,9 @@ class Recorded:
     def __post_init__(self) -> None:
         for name, scores in self.scores.items():
             if len(scores) != len(self.labels):
-                raise InvalidData(f"variant {name!r} has {len(scores)} recorded answers for {len(self.labels)} samples")
+                raise InvalidData(
+                    f"variant {name!r} has {len(scores)} recorded answers for {len(self.labels)} samples"
+                )
 
     def sample(self, request: Request, row: int) -> int:
         """Which sample a row is: its request's payload names the first, the others follow."""
@@ -59,8 +62,9 @@ class World(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RecordedWorld:
-    """A world of recorded answers and profiled times. `jitter`: draw times around the profile's median with the
-    spread of its p95 (lognormal); without it every time is the median. `overhead_s` is added to each batch."""
+    """A world of recorded answers and profiled times. `jitter`: draw times around the profile's median with
+    the spread of its p95 (lognormal); without it every time is the median. `overhead_s` is added to each
+    batch."""
 
     applications: Mapping[str, Application]
     recorded: Mapping[str, Recorded]

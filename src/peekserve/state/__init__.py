@@ -1,1 +1,1 @@
-"""What must survive a power cut."""
+"""What must survive a power cut: registrations, profiles and journals."""

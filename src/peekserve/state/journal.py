@@ -1,8 +1,9 @@
 """The journal of a scheduler: each event with its instant and the commands that followed, in a framed file.
 
-A frame is its length and its CRC-32 (two little-endian uint32), then that many bytes of MessagePack. The first frame
-holds the format's version, the scheduler as data (core/spec.py) and its applications; each of the others one step.
-Whatever was written before a power cut can be read: a broken last frame is reported, not guessed at.
+A frame is its length and its CRC-32 (two little-endian uint32), then that many bytes of MessagePack. The
+first frame holds the format's version, the scheduler as data (core/spec.py) and its applications; each of the
+others one step. Whatever was written before a power cut can be read: a broken last frame is reported, not
+guessed at.
 """
 
 import struct
@@ -79,7 +80,8 @@ class JournalWriter:
 
 
 class JournalReader:
-    """Reads a journal from its start. Raises JournalDamaged, with the offset, at the first frame that is not whole."""
+    """Reads a journal from its start. Raises JournalDamaged, with the offset, at the first frame that is not
+    whole."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -90,7 +92,9 @@ class JournalReader:
             raise JournalDamaged(f"{path}: empty, not even a header")
         self.header = msgspec.convert(self._decoder.decode(body), Header, strict=False)
         if self.header.version != VERSION:
-            raise JournalDamaged(f"{path}: version {self.header.version}; this peekserve reads version {VERSION}")
+            raise JournalDamaged(
+                f"{path}: version {self.header.version}; this peekserve reads version {VERSION}"
+            )
 
     def __iter__(self) -> Iterator[Step]:
         while (body := self._frame()) is not None:
@@ -110,7 +114,9 @@ class JournalReader:
             body = self._file.read(length) if length <= _MAX_FRAME else b""
             if len(body) == length and zlib.crc32(body) == crc:
                 return body
-        raise JournalDamaged(f"{self._path}: the frame at byte {offset} is broken; everything before it is good")
+        raise JournalDamaged(
+            f"{self._path}: the frame at byte {offset} is broken; everything before it is good"
+        )
 
 
 def _tagged(message: Event | Command) -> tuple[str, object]:

@@ -46,7 +46,7 @@ def main(argument: str) -> None:
     clock = WallClock()
     pipe = socket.socket(fileno=birth.socket)
     host = Host(birth.runtime.make(birth.device), RingReader(birth.ring, birth.ring_bytes), clock)
-    pipe.sendall(pack(Hello(os.getpid(), birth.runtime.version())))
+    pipe.sendall(pack(Hello(os.getpid())))
     unpacker = Unpacker()
     while data := pipe.recv(1 << 18):
         for body in unpacker.feed(data):

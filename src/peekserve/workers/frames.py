@@ -57,10 +57,9 @@ ToWorker = Describe | LoadModel | UnloadModel | RunModel
 
 
 class Hello(msgspec.Struct, tag="hello", frozen=True):
-    """Ready. `runtime`: the framework with its version."""
+    """Ready to take work."""
 
     pid: int
-    runtime: str
 
 
 class ModelLoaded(msgspec.Struct, tag="loaded", frozen=True):

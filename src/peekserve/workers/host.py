@@ -8,22 +8,8 @@ import numpy.typing as npt
 from peekserve.clock import Clock
 from peekserve.errors import BackendError, PeekserveError
 from peekserve.runtimes.base import Inputs, Runtime, Scores
-from peekserve.runtimes.memory import resident_bytes
-from peekserve.workers.frames import (
-    Describe,
-    LoadModel,
-    ModelLoaded,
-    ModelRefused,
-    ModelUnloaded,
-    RanModel,
-    RunFailed,
-    RunModel,
-    Tensor,
-    ToFront,
-    ToWorker,
-    UnloadModel,
-    dtype_of,
-)
+from peekserve.runtimes.memory import held_bytes
+from peekserve.workers import frames
 from peekserve.workers.ring import RingReader
 from peekserve.workers.warmup import batch_sizes, blank
 
@@ -41,28 +27,28 @@ class Host:
         self._runtime = runtime
         self._ring = ring
         self._clock = clock
-        self._known: dict[tuple[str, str], Describe] = {}
+        self._known: dict[tuple[str, str], frames.Describe] = {}
         self._held: dict[tuple[str, str], int] = {}
 
-    def handle(self, message: ToWorker, started_at: float) -> ToFront | None:
+    def handle(self, message: frames.ToWorker, started_at: float) -> frames.ToFront | None:
         """The reply, if the message asks for one; what goes wrong with a model is a reply too.
 
         `started_at`: when this message was taken up, for the instants of a batch.
         """
         match message:
-            case Describe():
+            case frames.Describe():
                 self._known[message.application, message.variant.name] = message
                 return None
-            case LoadModel():
+            case frames.LoadModel():
                 return self._load(self._known[message.application, message.variant], started_at)
-            case UnloadModel():
+            case frames.UnloadModel():
                 self._runtime.unload(message.weights)
-                return ModelUnloaded(message.weights)
-            case RunModel():
+                return frames.ModelUnloaded(message.weights)
+            case frames.RunModel():
                 return self._run(message, started_at)
 
-    def _load(self, what: Describe, started_at: float) -> ToFront:
-        variant, before = what.variant, resident_bytes()
+    def _load(self, what: frames.Describe, started_at: float) -> frames.ToFront:
+        variant, before = what.variant, held_bytes()
         model = (variant.weights, variant.revision)
         try:
             held = self._runtime.load(variant, what.classes)
@@ -75,27 +61,27 @@ class Host:
                         self._scores(what, inputs)
         except PeekserveError as error:
             self._runtime.unload(variant.weights)
-            return ModelRefused(variant.weights, str(error))
+            return frames.ModelRefused(variant.weights, str(error))
         # The first load is the one that saw the warm-up, and no pages that an earlier model left behind.
-        self._held[model] = max(held, resident_bytes() - before, self._held.get(model, 0))
-        return ModelLoaded(variant.weights, seconds, self._held[model])
+        self._held[model] = max(held, held_bytes() - before, self._held.get(model, 0))
+        return frames.ModelLoaded(variant.weights, seconds, self._held[model])
 
-    def _run(self, message: RunModel, started_at: float) -> ToFront:
+    def _run(self, message: frames.RunModel, started_at: float) -> frames.ToFront:
         what = self._known[message.application, message.variant]
         try:
             scores = self._scores(what, {tensor.name: self._array(tensor) for tensor in message.tensors})
         except PeekserveError as error:
-            return RunFailed(message.batch_id, str(error))
-        return RanModel(message.batch_id, len(scores), scores.tobytes(), started_at, self._clock.now())
+            return frames.RunFailed(message.batch_id, str(error))
+        return frames.RanModel(message.batch_id, len(scores), scores.tobytes(), started_at, self._clock.now())
 
-    def _scores(self, what: Describe, inputs: Inputs) -> Scores:
+    def _scores(self, what: frames.Describe, inputs: Inputs) -> Scores:
         scores = self._runtime.run(what.variant, what.classes, inputs)
         expected = (len(next(iter(inputs.values()))), what.classes)
         if scores.shape != expected:
             raise BackendError(f"variant {what.variant.name!r} gave scores {scores.shape}, not {expected}")
         return scores
 
-    def _array(self, tensor: Tensor) -> npt.NDArray[Any]:
+    def _array(self, tensor: frames.Tensor) -> npt.NDArray[Any]:
         if tensor.offset >= 0:
-            return self._ring.array(tensor.offset, tensor.shape, dtype_of(tensor))
-        return np.frombuffer(tensor.data, dtype_of(tensor)).reshape(tensor.shape)
+            return self._ring.array(tensor.offset, tensor.shape, frames.dtype_of(tensor))
+        return np.frombuffer(tensor.data, frames.dtype_of(tensor)).reshape(tensor.shape)

@@ -24,9 +24,15 @@ class Slot:
     def check(self) -> None:
         """Raises InvalidConfiguration when this machine has no such slot."""
         if self.budget_bytes <= 0:
-            raise InvalidConfiguration(f"worker {self.name!r}: a budget of {self.budget_bytes} bytes holds no model")
+            raise InvalidConfiguration(
+                f"worker {self.name!r}: a budget of {self.budget_bytes} bytes holds no model"
+            )
         if self.ring_bytes <= 0:
-            raise InvalidConfiguration(f"worker {self.name!r}: {self.ring_bytes} bytes of shared memory hold no input")
+            raise InvalidConfiguration(
+                f"worker {self.name!r}: {self.ring_bytes} bytes of shared memory hold no input"
+            )
         have = os.sched_getaffinity(0)
         if self.cores is not None and not set(self.cores) & have:
-            raise InvalidConfiguration(f"worker {self.name!r}: none of cores {self.cores} is among ours, {sorted(have)}")
+            raise InvalidConfiguration(
+                f"worker {self.name!r}: none of cores {self.cores} is among ours, {sorted(have)}"
+            )

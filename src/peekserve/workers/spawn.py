@@ -59,9 +59,7 @@ def spawn(slot: Slot, ring: Ring) -> Child:
     """Start a worker for this slot. It says Hello on the pipe when it can take work. The pipe does not block."""
     ours, theirs = socket.socketpair()
     errors, their_errors = os.pipe()
-    birth = Birth(
-        os.getpid(), theirs.fileno(), ring.fd, ring.capacity, slot.device, slot.cores, slot.runtime
-    )
+    birth = Birth(os.getpid(), theirs.fileno(), ring.fd, ring.capacity, slot.device, slot.cores, slot.runtime)
     try:
         process = subprocess.Popen(
             # -P: a numpy.py in the folder that the server was started from is nobody's numpy.
@@ -94,5 +92,6 @@ def _environment(threads: int) -> dict[str, str]:
 
 def _how(pid: int, status: int) -> str:
     if status < 0:
-        return f"worker process {pid} was ended by {signal.Signals(-status).name}"
+        name = {s.value: s.name for s in signal.Signals}.get(-status, f"signal {-status}")
+        return f"worker process {pid} was ended by {name}"
     return f"worker process {pid} exited with status {status}"

@@ -1,0 +1,106 @@
+"""Open requests and what each still lacks: the one place where outcomes are made.
+
+A request is open from its arrival until its single outcome. Its rows are settled one by one as answers come; the
+last answer closes it, and so does anything that makes an answer for all its rows impossible.
+"""
+
+from dataclasses import dataclass
+
+from peekserve.awareness.estimate import leading
+from peekserve.core.backlog import Backlog
+from peekserve.core.catalogue import Catalogue
+from peekserve.domain.application import OnMiss
+from peekserve.domain.messages import Answer, Command
+from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, RowRef, Source
+
+
+@dataclass(slots=True)
+class Open:
+    """A request without its outcome yet. `answers` is in row order; `left` counts the rows that have none."""
+
+    request: Request
+    application: int
+    on_miss: OnMiss
+    slots: list[int]
+    answers: list[RowAnswer | None]
+    left: int
+    predicted_at: float | None = None
+
+
+class Ledger:
+    """Requests by id, and the Answer commands that end them, collected in `out` until they are taken."""
+
+    def __init__(self, catalogue: Catalogue, backlog: Backlog) -> None:
+        self._catalogue = catalogue
+        self._backlog = backlog
+        self.open: dict[str, Open] = {}
+        self.out: list[Command] = []
+
+    def owns(self, slot: int, ref: RowRef) -> bool:
+        """Does this slot still belong to that row of that request, without an answer?"""
+        return self._backlog.request[slot] == ref.request_id and self._backlog.row[slot] == ref.row
+
+    def settle_row(self, entry: Open, row: int, answer: RowAnswer, now: float) -> None:
+        """One row has its answer; the last one answers the request."""
+        entry.answers[row] = answer
+        entry.left -= 1
+        self._backlog.settle(entry.slots[row])
+        if entry.left:
+            return
+        del self.open[entry.request.id]
+        late = now > entry.request.due_at
+        self.out.append(
+            Answer(
+                entry.request.id,
+                Outcome.LATE if late else Outcome.ANSWERED,
+                Reason.LATE if late else Reason.OK,
+                tuple(a for a in entry.answers if a is not None),
+                predicted_at=entry.predicted_at,
+            )
+        )
+
+    def answer_by_peek(self, slot: int, now: float) -> None:
+        """The peek's own answer: the belief as scores, valued by the peek's profile (SneakPeek, section 5.3.1)."""
+        backlog = self._backlog
+        app = self._catalogue.applications[int(backlog.application[slot])]
+        theta = backlog.theta[slot, : len(app.classes)]
+        answer = RowAnswer(
+            label=int(leading(theta[None, :])[0]),
+            scores=tuple(theta.tolist()),
+            source=Source.PEEK,
+            variant=None,
+            expected_accuracy=float(backlog.instant[slot]),
+            started_at=now,
+            finished_at=now,
+        )
+        self.settle_row(self.open[backlog.request[slot]], backlog.row[slot], answer, now)
+
+    def expire(self, entry: Open, now: float) -> None:
+        """Accepted, and not to be answered in time any more."""
+        request = entry.request
+        self.close(
+            entry,
+            Outcome.EXPIRED,
+            Reason.DEADLINE_EXCEEDED,
+            f"{entry.left} of {request.rows} rows could not be answered within {request.deadline_s * 1e3:.1f} ms; "
+            f"{(now - request.arrived_at) * 1e3:.1f} ms have passed",
+        )
+
+    def close(self, entry: Open, outcome: Outcome, reason: Reason, detail: str) -> None:
+        """Settle all that is left of a request without an answer."""
+        del self.open[entry.request.id]
+        for row, slot in enumerate(entry.slots):
+            if entry.answers[row] is None:
+                self._backlog.settle(slot)
+        self.refuse(entry.request.id, outcome, reason, detail, entry.predicted_at)
+
+    def refuse(
+        self,
+        request_id: str,
+        outcome: Outcome,
+        reason: Reason,
+        detail: str,
+        predicted_at: float | None = None,
+    ) -> None:
+        """An outcome without an answer."""
+        self.out.append(Answer(request_id, outcome, reason, detail=detail, predicted_at=predicted_at))

@@ -1,0 +1,142 @@
+"""All that is wrong with a repository, before it serves: `peekserve check`.
+
+Reading finds what application.yaml says wrongly; this adds what only the files themselves can tell:
+labelled data that do not fit, models that do not load or do not give one score for each class.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from peekserve.config import Problem, Severity
+from peekserve.domain.application import Application
+from peekserve.errors import InvalidConfiguration
+from peekserve.registry.application import look_into
+from peekserve.registry.labelled import Labelled, examine
+from peekserve.registry.probe import Probe, probing
+from peekserve.registry.repository import Source, read_repository
+from peekserve.registry.settings import examine_settings
+from peekserve.registry.tensors import Describe
+
+Note = Callable[..., None]
+
+
+def check(
+    root: Path,
+    environment: Mapping[str, str] | None = None,
+    probe: Probe | None = None,
+    describe: Describe = look_into,
+) -> list[Problem]:
+    """Every error and warning, in the order of applications and their files. Raises nothing of its own.
+
+    `probe` runs one row through one variant and says what went wrong, if anything; by default that happens
+    in a process that is thrown away, so that a model which brings its process down is one more line in the
+    list.
+    """
+    problems: list[Problem] = []
+    try:
+        repository = read_repository(root, describe)
+    except InvalidConfiguration as error:
+        return [Problem(str(root), 0, str(error).removeprefix(f"{root}: "))]
+    problems.extend(repository.problems)
+    problems.extend(examine_settings(root, environment)[2].found)
+    if probe is not None:
+        for application in repository.applications:
+            problems.extend(_check(application, repository.sources[application.name], probe))
+        return problems
+    with probing() as throwaway:
+        for application in repository.applications:
+            problems.extend(_check(application, repository.sources[application.name], throwaway))
+    return problems
+
+
+def _check(application: Application, source: Source, probe: Probe) -> list[Problem]:
+    problems: list[Problem] = []
+
+    def note(key: str, what: str, hint: str = "", severity: Severity = Severity.ERROR) -> None:
+        problems.append(
+            Problem(source.file, source.line(key), f"{key}: {what}" if key else what, hint, severity)
+        )
+
+    validation = _data("validation", application.validation, application, note)
+    reference = None
+    if application.peek is not None:
+        reference = _data("peek.reference", application.peek.reference, application, note)
+        _check_reference(application, reference, note)
+    if validation is not None:
+        _check_validation(application, validation, note)
+    elif not application.validation:
+        for variant in application.variants:
+            if variant.quality is None:
+                note(
+                    f"variants.{variant.name}",
+                    "has no profile and there is no validation data: its accuracy stays unknown",
+                    "add 'validation', or state a profile with recalls",
+                    Severity.WARNING,
+                )
+    if validation is not None and reference is not None:
+        _check_groups(validation, reference, note)
+    for variant in application.variants:
+        fault = probe(application, variant)
+        if fault:
+            note(f"variants.{variant.name}.model", fault)
+    return problems
+
+
+def _data(key: str, path: str, application: Application, note: Note) -> Labelled | None:
+    if not path:
+        return None
+    labelled, faults = examine(Path(path), application)
+    for fault in faults:
+        note(key, f"{Path(path).name}: {fault}")
+    return labelled
+
+
+def _check_reference(application: Application, reference: Labelled | None, note: Note) -> None:
+    peek = application.peek
+    if reference is None or peek is None:
+        return
+    for name in peek.inputs:
+        if name not in reference.inputs:
+            note(
+                "peek.reference",
+                f"{Path(peek.reference).name} lacks the input {name!r}, which the peek looks at",
+            )
+    if reference.rows < peek.neighbours:
+        note("peek.neighbours", f"{peek.neighbours} neighbours are asked of {reference.rows} labelled rows")
+
+
+def _check_validation(application: Application, validation: Labelled, note: Note) -> None:
+    file = Path(application.validation).name
+    for variant in application.variants:
+        lacking = [name for name in variant.needs if name not in validation.inputs]
+        if lacking:
+            note(
+                "validation",
+                f"{file} lacks the input {lacking[0]!r}, which the variant {variant.name!r} needs: it cannot be "
+                "profiled",
+            )
+    counts = np.bincount(validation.labels, minlength=len(application.classes))
+    for name, count in zip(application.classes, counts.tolist(), strict=True):
+        if not count:
+            note(
+                "validation",
+                f"{file} has no row of class {name!r}: its recall is a guess",
+                "add rows of that class",
+                Severity.WARNING,
+            )
+
+
+def _check_groups(validation: Labelled, reference: Labelled, note: Note) -> None:
+    if validation.groups is None or reference.groups is None:
+        return
+    shared = sorted(set(validation.groups.tolist()) & set(reference.groups.tolist()))
+    if shared:
+        note(
+            "validation",
+            f"shares {len(shared)} group{'s' * (len(shared) != 1)} with the peek's reference, first {shared[0]!r}: "
+            "the peek will look better than it is",
+            "keep subjects or recordings apart",
+            Severity.WARNING,
+        )

@@ -1,0 +1,93 @@
+"""Profiles, measured or stated, put where the scheduler reads them: in the variants themselves.
+
+What was measured wins over what an owner states: a statement stands in until there is a measurement.
+"""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from peekserve.domain.application import Application, PeekSpec, Variant
+from peekserve.domain.profile import Timing
+from peekserve.registry.confined import digest, revision
+from peekserve.registry.stated import STATED
+from peekserve.state.store import Store
+
+
+def validation_sha(application: Application) -> str:
+    """The digest of the labelled data that an application's profiles are measured on; empty where it has
+    none.
+    """
+    return digest(Path(application.validation)) if application.validation else ""
+
+
+def profile_key(application: Application, variant: Variant) -> str:
+    """What a variant's profiles are kept under: its revision and all that changes what it is worth or costs
+    without changing a byte of the model: the maps into and out of it, the classes, the datatypes, shapes
+    and buckets.
+    """
+    specs = [spec for spec in application.inputs if spec.name in variant.needs]
+    return _sha(variant.revision, variant.inputs, variant.output, application.classes, specs)
+
+
+def peek_key(application: Application, spec: PeekSpec) -> str:
+    """What a peek's profile is kept under: its reference data, features, neighbours, and the prior it adds
+    to.
+    """
+    models = [revision(Path(step.model)) if step.model else "" for step in spec.features]
+    steps = [(s.kind, s.components, s.bins, m) for s, m in zip(spec.features, models, strict=True)]
+    specs = [one for one in application.inputs if one.name in spec.inputs]
+    reference = digest(Path(spec.reference))
+    return _sha(reference, spec.inputs, steps, spec.neighbours, application.classes, application.prior, specs)
+
+
+def _sha(*parts: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+
+
+def with_profiles(
+    application: Application, store: Store, fingerprint: str, validation_sha: str, device: str = "cpu"
+) -> Application:
+    """The application with the profiles that hold on the device of this fingerprint, under the key `device`.
+
+    A variant without any stays without: it can be served, and no time or accuracy is promised for it.
+    """
+    variants = tuple(
+        _profiled(v, profile_key(application, v), store, fingerprint, validation_sha, device)
+        for v in application.variants
+    )
+    peek = application.peek
+    if peek is not None and Path(peek.reference).is_file():
+        key = peek_key(application, peek)
+        peek = replace(
+            peek,
+            quality=store.peek_quality(key, validation_sha) or peek.quality,
+            latency=store.peek_latency(key, fingerprint) or peek.latency,
+        )
+    return replace(application, variants=variants, peek=peek)
+
+
+def unprofiled(application: Application, device: str = "cpu") -> tuple[str, ...]:
+    """Names of the variants that lack a timing on this device or a quality."""
+    return tuple(v.name for v in application.variants if device not in v.timing or v.quality is None)
+
+
+def why_untimed(application: Application, variant: Variant, store: Store, fingerprint: str) -> str:
+    """Why a variant has no measured timing here, for a message."""
+    elsewhere = [f for f in store.timings_elsewhere(profile_key(application, variant)) if f != fingerprint]
+    if not elsewhere:
+        return f"variant {variant.name!r} of {application.name!r} was never timed; run peekserve profile"
+    return (
+        f"variant {variant.name!r} of {application.name!r} was timed on {'; '.join(elsewhere)}, and this device is "
+        f"{fingerprint}: run peekserve profile here"
+    )
+
+
+def _profiled(
+    variant: Variant, key: str, store: Store, fingerprint: str, validation_sha: str, device: str
+) -> Variant:
+    timing = store.timing(key, fingerprint) or variant.timing.get(STATED) or variant.timing.get(device)
+    timings: dict[str, Timing] = {**variant.timing, **({device: timing} if timing is not None else {})}
+    return replace(variant, timing=timings, quality=store.quality(key, validation_sha) or variant.quality)

@@ -1,0 +1,291 @@
+"""How one box serves: peekserve.yaml, the environment and the command line, and where each value came from.
+
+The order is command line > environment > file > default. `PEEKSERVE_LIMITS__ROWS=64` is the key `limits.rows`; its
+value is written as it would be in the file.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from peekserve.config import Entry, Misread, Problems, Section, parse, read
+from peekserve.domain.application import check_name
+
+FILE = "peekserve.yaml"
+PREFIX = "PEEKSERVE_"
+LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. Port 0 picks a free one."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """Which policy plans, its switches (policies/base.py) and its own options."""
+
+    name: str = "sneakpeek"
+    aware: bool = True
+    short_circuit: bool = True
+    drop: bool = True
+    merge: bool = True
+    options: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One worker process: its device, the bytes of weights it may hold, and the cores it is bound to (none:
+    any).
+    """
+
+    name: str = "cpu-0"
+    device: str = "cpu:0"
+    memory: int = 1 << 30
+    cores: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`body`: bytes of one request. `rows`: of one request. `waiting_rows`, `waiting_bytes`: of all that
+    wait.
+    """
+
+    body: int = 64 << 20
+    rows: int = 1024
+    waiting_rows: int = 4096
+    waiting_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """`window_s`: 0 plans at each event, above 0 once in that many seconds. `margin_s`: taken off every
+    deadline for the way back. `peek_patience_s`: how long a row waits for its peek before it is planned
+    with the prior. `state`, `journal`: a folder and a file; empty for the default folder and for no
+    journal. `grpc`: None when switched off.
+    """
+
+    http: Address = Address("127.0.0.1", 8000)
+    grpc: Address | None = Address("127.0.0.1", 8001)
+    policy: PolicySettings = PolicySettings()
+    window_s: float = 0.0
+    workers: tuple[Slot, ...] = (Slot(),)
+    margin_s: float = 0.002
+    peek_patience_s: float = 0.010
+    limits: Limits = Limits()
+    log: str = "info"
+    state: str = ""
+    journal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Where the value of each key came from; a key that nobody wrote has its default."""
+
+    written: Mapping[str, str]
+
+    def of(self, key: str) -> str:
+        return self.written.get(key, "default")
+
+
+def read_settings(
+    root: Path, environment: Mapping[str, str] | None = None, flags: Mapping[str, str] | None = None
+) -> tuple[ServerSettings, Origins]:
+    """The settings of a repository. `flags`: what the command line gave, by key (`limits.rows`), as text.
+
+    Raises InvalidConfiguration with a line for each thing that is wrong, wherever it was written.
+    """
+    settings, origins, problems = examine_settings(root, environment, flags)
+    problems.raise_errors()
+    return settings, origins
+
+
+def examine_settings(
+    root: Path, environment: Mapping[str, str] | None = None, flags: Mapping[str, str] | None = None
+) -> tuple[ServerSettings, Origins, Problems]:
+    """As `read_settings`, with what is wrong beside the values; a wrong value is replaced by its default."""
+    problems = Problems()
+    file = root / FILE
+    tree = read(file, problems) if file.is_file() else None
+    if tree is None:
+        tree = Entry(str(file), 0, "", {}, problems=problems)
+    for key, name, text in _of_environment(environment or {}, problems):
+        _lay_over(tree, key, name, text, problems)
+    for key, text in (flags or {}).items():
+        _lay_over(tree, key, f"--{key.replace('.', '-').replace('_', '-')}", text, problems)
+    settings = next(tree.attempt(_settings), ServerSettings())
+    return settings, Origins(dict(_origins(tree))), problems
+
+
+def _settings(entry: Entry) -> ServerSettings:
+    plain = ServerSettings()
+    top = Section(entry)
+    settings = ServerSettings(
+        http=top.take("http", lambda e: _address(e, plain.http), plain.http),
+        grpc=top.take("grpc", _grpc, plain.grpc),
+        policy=top.take("policy", _policy, plain.policy),
+        window_s=top.take("planning", _planning, plain.window_s),
+        workers=top.take("workers", _slots, plain.workers),
+        margin_s=top.take("margin", Entry.seconds, plain.margin_s),
+        peek_patience_s=top.take("peek_patience", Entry.seconds, plain.peek_patience_s),
+        limits=top.take("limits", _limits, plain.limits),
+        log=top.take("log", lambda e: e.one_of(LEVELS, "level"), plain.log),
+        state=top.take("state", Entry.text, plain.state),
+        journal=top.take("journal", Entry.text, plain.journal),
+    )
+    top.done()
+    return settings
+
+
+def _address(entry: Entry, default: Address) -> Address:
+    """HOST:PORT, [IPv6]:PORT, or a port alone."""
+    host, _, port = entry.text().rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535 or " " in host:
+        raise entry.wrong(f"{entry.text()!r} is no address", "write HOST:PORT, for example 0.0.0.0:8000")
+    return Address(host or default.host, int(port))
+
+
+def _grpc(entry: Entry) -> Address | None:
+    return None if entry.text() in ("off", "none") else _address(entry, Address("127.0.0.1", 8001))
+
+
+def _policy(entry: Entry) -> PolicySettings:
+    if entry.is_text:
+        return PolicySettings(entry.text())
+    plain = PolicySettings()
+    section = Section(entry)
+    policy = PolicySettings(
+        section.take("name", Entry.text, plain.name),
+        section.take("aware", Entry.boolean, plain.aware),
+        section.take("short_circuit", Entry.boolean, plain.short_circuit),
+        section.take("drop", Entry.boolean, plain.drop),
+        section.take("merge", Entry.boolean, plain.merge),
+        section.take("options", lambda e: {k: v.number() for k, v in e.pairs().items()}, {}),
+    )
+    section.done()
+    return policy
+
+
+def _planning(entry: Entry) -> float:
+    """`rolling` -> 0.0, `window(100ms)` -> 0.1."""
+    text = entry.text()
+    if text == "rolling":
+        return 0.0
+    if text.startswith("window(") and text.endswith(")"):
+        return Entry(
+            entry.file, entry.line, entry.key, text[7:-1], problems=entry.problems
+        ).positive_seconds()
+    raise entry.wrong(f"{text!r} is no way to plan", "write rolling or window(100ms)")
+
+
+def _slots(entry: Entry) -> tuple[Slot, ...]:
+    slots = entry.each(_slot)
+    names = [slot.name for slot in slots]
+    if not entry.items():
+        raise entry.wrong("a server needs one worker or more")
+    if len(set(names)) != len(names):
+        raise entry.wrong(f"two workers have one name: {', '.join(names)}")
+    return tuple(slots)
+
+
+def _slot(entry: Entry) -> Slot:
+    plain = Slot()
+    section = Section(entry)
+    device = section.take("device", _device, plain.device)
+    slot = Slot(
+        section.take("name", lambda e: check_name(e.text(), "worker"), device.replace(":", "-")),
+        device,
+        section.take("memory", Entry.size, plain.memory),
+        section.take("cores", lambda e: tuple(c.integer(0, 4095) for c in e.items()), plain.cores),
+    )
+    section.done()
+    return slot
+
+
+def _device(entry: Entry) -> str:
+    """`cpu` or `cpu:0`; `cuda:1`."""
+    kind, _, number = entry.text().partition(":")
+    if kind not in ("cpu", "cuda") or (number and not (number.isdecimal() and len(number) < 5)):
+        raise entry.wrong(f"{entry.text()!r} is no device", "write for example cpu:0 or cuda:0")
+    return f"{kind}:{number or 0}"
+
+
+def _limits(entry: Entry) -> Limits:
+    plain = Limits()
+    section = Section(entry)
+    limits = Limits(
+        section.take("body", Entry.size, plain.body),
+        section.take("rows", lambda e: e.integer(1), plain.rows),
+        section.take("waiting_rows", lambda e: e.integer(1), plain.waiting_rows),
+        section.take("waiting_bytes", Entry.size, plain.waiting_bytes),
+    )
+    section.done()
+    return limits
+
+
+KEYS = (
+    "http",
+    "grpc",
+    "policy",
+    "planning",
+    "workers",
+    "margin",
+    "peek_patience",
+    "limits",
+    "log",
+    "state",
+    "journal",
+)
+
+
+def _of_environment(environment: Mapping[str, str], problems: Problems) -> list[tuple[str, str, str]]:
+    """(key, variable, text) of the variables that are settings. Other variables of the prefix belong to
+    others, but one that is nearly a setting was meant to be it.
+    """
+    found = []
+    for name in sorted(environment):
+        if not name.startswith(PREFIX):
+            continue
+        key = name.removeprefix(PREFIX).lower().replace("__", ".")
+        head = key.partition(".")[0]
+        if head in KEYS:
+            found.append((key, name, environment[name]))
+        elif close := difflib.get_close_matches(head, KEYS, n=1, cutoff=0.8):
+            Entry(name, 0, "", "", problems=problems).note(
+                f"unknown setting {head!r}", f"did you mean {PREFIX}{close[0].upper()}?"
+            )
+    return found
+
+
+def _lay_over(tree: Entry, key: str, name: str, text: str, problems: Problems) -> None:
+    """Put one value into the tree in place of what the file says there."""
+    try:
+        entry = parse(text, name, problems, key) if text.lstrip()[:1] in ("[", "{") else None
+    except Misread as misread:
+        problems.note(misread.problem)
+        return
+    value = entry.value if entry is not None else text
+    at = tree
+    *above, last = key.split(".")
+    for i, part in enumerate(above):
+        pairs = at.pairs() if isinstance(at.value, dict) else {}
+        path = ".".join(above[: i + 1])
+        below = pairs.get(part)
+        if below is None or not isinstance(below.value, dict):
+            # `policy: grouped` and PEEKSERVE_POLICY__AWARE=false together: the text is the section's name.
+            kept = {"name": below} if below is not None and part == "policy" and below.is_text else {}
+            below = Entry(name, 0, path, kept, problems=problems)
+            pairs[part] = below
+        at = below
+    at.pairs()[last] = Entry(name, 0, key, value, problems=problems)
+
+
+def _origins(entry: Entry) -> list[tuple[str, str]]:
+    if isinstance(entry.value, dict) and entry.value:
+        return [pair for child in entry.value.values() for pair in _origins(child)]
+    return [(entry.key, f"{entry.file}:{entry.line}" if entry.line else entry.file)] if entry.key else []

@@ -18,6 +18,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -33,8 +34,17 @@ E = TypeVar("E", bound=StrEnum)
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 
-SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
-BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+# As texts, because 9 * 0.001 is not 0.009 in binary and 9ms has to be.
+SECONDS = {"us": "1e-6", "µs": "1e-6", "ms": "1e-3", "s": "1", "min": "60", "h": "3600"}
+BYTES = {
+    "B": "1",
+    "KiB": "1024",
+    "MiB": "1048576",
+    "GiB": "1073741824",
+    "kB": "1e3",
+    "MB": "1e6",
+    "GB": "1e9",
+}
 
 _QUANTITY = re.compile(r"([-+]?[0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([A-Za-zµ]*)")
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
@@ -167,9 +177,7 @@ class Entry:
             raise self.wrong(f"{self.text()} is not above zero")
         return size
 
-    def _quantity(
-        self, units: dict[str, float] | dict[str, int], examples: tuple[str, str], what: str
-    ) -> float:
+    def _quantity(self, units: dict[str, str], examples: tuple[str, str], what: str) -> float:
         text = self.text()
         match = _QUANTITY.fullmatch(text.strip())
         if not match:
@@ -183,7 +191,7 @@ class Entry:
             raise self.wrong(f"unknown unit {unit!r} in {_short(text)}", nearest(unit, units))
         if float(number) < 0.0:
             raise self.wrong(f"{text} is below zero")
-        return float(number) * units[unit]
+        return float(Decimal(number) * Decimal(units[unit]))
 
     def one_of(self, known: Iterable[str], what: str = "value") -> str:
         text, names = self.text(), list(known)

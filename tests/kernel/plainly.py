@@ -57,23 +57,33 @@ class Plainly:
     def lost(self, row: int, finish: float) -> float:
         return penalties(self.view, row).at(finish - float(self.outlook.due_s[row]), 1.0)
 
-    def chunk(self, rows: list[int], lane: int, variant: int, begin: float, aboard: int) -> tuple[list[int], float, float]:
-        """The rows of a chunk that get a place, their finish, and what all of them are worth."""
+    def useful(self, row: int, variant: int, finish: float) -> bool:
+        late = finish > float(self.outlook.due_s[row])
+        if self.outlook.switches.drop and late and self.lost(row, finish) >= 1.0:
+            return False
+        return not (self.rescue and self.value(row, variant, finish) < float(self.outlook.worth[row]))
+
+    def chunk(
+        self, rows: list[int], lane: int, variant: int, begin: float, aboard: int
+    ) -> tuple[list[int], float, float, int]:
+        """The rows on board, their finish, what all rows dealt with are worth, and how many those are."""
         seconds = self.worker.latency_s[lane][variant]
-        finish = begin + float(seconds[aboard + len(rows)])
-        kept = []
-        for row in rows:
-            late = finish > float(self.outlook.due_s[row])
-            hopeless = self.outlook.switches.drop and late and self.lost(row, finish) >= 1.0
-            better_peeked = self.rescue and self.value(row, variant, finish) < float(self.outlook.worth[row])
-            if not hopeless and not better_peeked:
-                kept.append(row)
-        if kept:
-            finish = begin + float(seconds[aboard + len(kept)])
+        if not (self.outlook.switches.drop or self.rescue):
+            finish = begin + float(seconds[aboard + len(rows)])
+            return rows, finish, sum(self.value(row, variant, finish) for row in rows), len(rows)
+        for size in range(len(rows), 0, -1):
+            finish = begin + float(seconds[aboard + size])
+            fit = [row for row in rows if self.useful(row, variant, finish)]
+            if len(fit) >= size:
+                kept = fit[:size]
+                break
+        else:
+            kept = []
+        taken = rows.index(kept[-1]) + 1 if kept else len(rows)
         total = sum(self.value(row, variant, finish) for row in kept)
         if self.rescue:
-            total += sum(max(float(self.outlook.worth[row]), 0.0) for row in rows if row not in kept)
-        return kept, finish, total
+            total += sum(max(float(self.outlook.worth[row]), 0.0) for row in rows[:taken] if row not in kept)
+        return kept, finish, total, taken
 
     def place(self, state: State, k: int, variant: int) -> tuple[float, State]:
         lane, rows = self.items[k]
@@ -83,18 +93,19 @@ class Plainly:
         total = 0.0
         room = most - len(state.aboard)
         if self.outlook.switches.merge and (state.lane, state.variant) == (lane, variant) and room > 0:
-            head, rest = rows[:room], rows[room:]
-            kept, finish, gain = self.chunk(head, lane, variant, state.began, len(state.aboard))
+            kept, finish, gain, taken = self.chunk(rows[:room], lane, variant, state.began, len(state.aboard))
             unharmed = all(
-                self.value(row, variant, finish) >= self.value(row, variant, state.free) for row in state.aboard
+                self.value(row, variant, finish) >= self.value(row, variant, state.free)
+                for row in state.aboard
             )
             if kept and unharmed:
                 state = replace(state, free=finish, aboard=state.aboard + tuple(kept))
-                total, rows = gain, rest
+                total, rows = gain, rows[taken:]
         load = 0.0 if weights in state.held else float(self.worker.load_s[weights])
-        for i in range(0, len(rows), most):
+        while rows:
             begin = state.free + load
-            kept, finish, gain = self.chunk(rows[i : i + most], lane, variant, begin, 0)
+            kept, finish, gain, taken = self.chunk(rows[:most], lane, variant, begin, 0)
+            rows = rows[taken:]
             total += gain
             if kept:
                 state = State(finish, self.used(state.held, weights), lane, variant, begin, tuple(kept))

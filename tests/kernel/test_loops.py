@@ -80,7 +80,9 @@ def test_the_search_finds_what_plain_enumeration_finds():
         exact = problem(outlook, items, rescue=rescue, by_accuracy=False, search_items=items.size)
         utility, proven = exact.search(EVERYTHING, 10**9)
         assert proven
-        assert utility == pytest.approx(Plainly(outlook, items, rescue=rescue).best(), abs=1e-8), f"seed {seed}"
+        assert utility == pytest.approx(Plainly(outlook, items, rescue=rescue).best(), abs=1e-8), (
+            f"seed {seed}"
+        )
         seen += items.size > 1
     assert seen > 150
 
@@ -94,7 +96,9 @@ def test_the_search_finds_it_among_four_and_five_groups_too():
         if items.size not in (4, 5) or size > (60 if items.size == 4 else 12):
             continue
         exact = problem(outlook, items, rescue=rescue, by_accuracy=False, search_items=5)
-        assert exact.search(EVERYTHING, 10**9) == (pytest.approx(plainly.best(), abs=1e-8), True), f"seed {seed}"
+        assert exact.search(EVERYTHING, 10**9) == (pytest.approx(plainly.best(), abs=1e-8), True), (
+            f"seed {seed}"
+        )
         done += 1
         if done == 20:
             return
@@ -105,10 +109,14 @@ def test_the_search_is_never_worse_than_greedy_and_more_work_never_makes_it_wors
     for seed, outlook, items, rescue in small_cases(300, most=5):
         greedy = problem(outlook, items, rescue=rescue, by_accuracy=False, search_items=0).greedy()
         reached = [
-            problem(outlook, items, rescue=rescue, by_accuracy=False, search_items=5).search(EVERYTHING, work)[0]
+            problem(outlook, items, rescue=rescue, by_accuracy=False, search_items=5).search(
+                EVERYTHING, work
+            )[0]
             for work in (0, 30, 100, 300, 10**9)
         ]
-        assert all(b >= a for a, b in pairwise([greedy - 1e-9, *(r + 1e-12 for r in reached)])), f"seed {seed}"
+        assert all(b >= a for a, b in pairwise([greedy - 1e-9, *(r + 1e-12 for r in reached)])), (
+            f"seed {seed}"
+        )
 
 
 def test_a_search_that_ran_out_of_work_says_so():
@@ -124,7 +132,10 @@ def test_too_many_candidates_or_groups_are_left_to_greedy():
     few = problem(outlook, items, rescue=rescue, by_accuracy=False, search_items=5)
     assert few.candidates() >= 120
     assert few.search(119.0, 10**9) == (greedy, False)
-    assert problem(outlook, items, rescue=rescue, by_accuracy=False, search_items=4).search(1e9, 10**9) == (greedy, False)
+    assert problem(outlook, items, rescue=rescue, by_accuracy=False, search_items=4).search(1e9, 10**9) == (
+        greedy,
+        False,
+    )
 
 
 # ---- compiled and interpreted ------------------------------------------------------------------------------------
@@ -199,18 +210,22 @@ def test_a_neighbour_joins_the_last_batch_only_if_no_one_aboard_is_made_late():
     assert [(tuple(b.rows), b.closed) for b in plan.batches] == [((0, 1), "deadline"), ((2,), "policy")]
 
 
-def test_a_row_that_would_be_late_and_worthless_is_left_out_and_the_rest_is_timed_again():
+def test_a_batch_is_as_large_as_it_can_be_without_making_its_rows_late():
     lane = a_lane(takes(0.1, 0.9, each_s=0.1))
-    rows = [a_row(due=0.15), a_row(due=0.25), a_row(due=0.25)]
-    made, outlook = placed(a_view([lane], rows))
-    made.greedy()
-    plan = placing.to_plan(outlook, made)
-    # All three would end at 0.3, too late for all; nothing is left of the group.
-    assert plan.batches == ()
-    loose = [a_row(due=0.15), a_row(due=0.3), a_row(due=0.3)]
-    made, outlook = placed(a_view([lane], loose))
+    # All three would end at 0.3, too late for each of them; two end at 0.2.
+    made, outlook = placed(a_view([lane], [a_row(due=0.25), a_row(due=0.25), a_row(due=0.25)]))
     assert made.greedy() == pytest.approx(1.8)
-    assert [tuple(b.rows) for b in placing.to_plan(outlook, made).batches] == [(1, 2)]
+    plan = placing.to_plan(outlook, made)
+    assert [(tuple(b.rows), b.closed) for b in plan.batches] == [((0, 1), "deadline")]
+
+
+def test_a_row_that_would_be_late_and_worthless_makes_room_for_the_others():
+    lane = a_lane(takes(0.1, 0.9, each_s=0.1))
+    rows = [a_row(due=0.15), a_row(due=0.21), a_row(due=0.21)]
+    for drop, batches in ((True, [(1, 2)]), (False, [(0, 1, 2)])):
+        made, outlook = placed(a_view([lane], rows), Switches(drop=drop))
+        made.greedy()
+        assert [tuple(b.rows) for b in placing.to_plan(outlook, made).batches] == batches
 
 
 def test_rescue_gives_the_peeks_answer_to_the_one_row_that_it_serves_better():
@@ -222,7 +237,7 @@ def test_rescue_gives_the_peeks_answer_to_the_one_row_that_it_serves_better():
         assert placing.to_plan(outlook, made).instant == instant
 
 
-def test_without_workers_to_tell_apart_ties_go_to_the_quicker_then_the_first_variant():
+def test_ties_go_to_the_quicker_then_the_first_variant():
     twins = a_lane(takes(0.02, 0.8, name="b"), takes(0.01, 0.8, name="a"), takes(0.01, 0.8, name="c"))
     made, outlook = placed(a_view([twins], [a_row()]))
     made.greedy()

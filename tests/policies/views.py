@@ -78,13 +78,18 @@ class A_Worker:  # noqa: N801
     slower: float = 1.0
 
 
-def a_worker(free: float = 0.0, resident: Sequence[str] = (), budget: float = inf, slower: float = 1.0) -> A_Worker:
+def a_worker(
+    free: float = 0.0, resident: Sequence[str] = (), budget: float = inf, slower: float = 1.0
+) -> A_Worker:
     """A worker, free in `free` seconds, that will hold these weights by then ("LANE/VARIANT" unless named)."""
     return A_Worker(free, resident, budget, slower)
 
 
 def a_view(
-    lanes: Sequence[A_Lane], rows: Sequence[A_Row] = (), workers: Sequence[A_Worker] | None = None, now: float = NOW
+    lanes: Sequence[A_Lane],
+    rows: Sequence[A_Row] = (),
+    workers: Sequence[A_Worker] | None = None,
+    now: float = NOW,
 ) -> View:
     """A view of these rows, in order of arrival, as the scheduler would show it."""
     wide = max(len(lane.variants) for lane in lanes)
@@ -131,7 +136,9 @@ def a_view(
         allowed[r, : len(own)] = True if row.allowed is None else row.allowed
     owners = [row.penalty for row in rows if row.penalty.kind is PenaltyKind.TABLE]
     width = [
-        owners.index(row.penalty) if row.penalty.kind is PenaltyKind.TABLE else row.penalty.width_s(row.deadline_s)
+        owners.index(row.penalty)
+        if row.penalty.kind is PenaltyKind.TABLE
+        else row.penalty.width_s(row.deadline_s)
         for row in rows
     ]
     view = View(
@@ -150,14 +157,24 @@ def a_view(
         instant=np.array([row.instant for row in rows], np.float64),
         likely=np.array([row.likely for row in rows], np.int32),
     )
-    for column in (view.lane, view.due_at, view.width_s, view.accuracy, view.allowed, view.instant, view.likely):
+    for column in (
+        view.lane,
+        view.due_at,
+        view.width_s,
+        view.accuracy,
+        view.allowed,
+        view.instant,
+        view.likely,
+    ):
         column.flags.writeable = False
     return view
 
 
 def _latency(lane: A_Lane, slower: float) -> np.ndarray:
     most = max(v.max_batch for v in lane.variants)
-    return np.array([[0.0, *(slower * (v.seconds + v.each_s * b) for b in range(most))] for v in lane.variants])
+    return np.array(
+        [[0.0, *(slower * (v.seconds + v.each_s * b) for b in range(most))] for v in lane.variants]
+    )
 
 
 def a_random_view(seed: int, rows: int = 8, lanes: int = 2, workers: int = 1, *, easy: bool = False) -> View:
@@ -202,7 +219,9 @@ def a_random_view(seed: int, rows: int = 8, lanes: int = 2, workers: int = 1, *,
             a_row(
                 lane,
                 due=float(rng.uniform(-0.02, 0.2)),
-                accuracy=tuple(np.clip(rng.normal([v.accuracy for v in made[lane].variants], 0.15), 0.0, 1.0)),
+                accuracy=tuple(
+                    np.clip(rng.normal([v.accuracy for v in made[lane].variants], 0.15), 0.0, 1.0)
+                ),
                 instant=float(rng.uniform(0.3, 0.8)) if easy or rng.random() < 0.8 else nan,
                 likely=int(rng.integers(-1, 3)),
                 penalty=kinds[int(rng.integers(len(kinds)))],
@@ -236,7 +255,8 @@ def penalties(view: View, row: int) -> Penalty:
 def carried_out(view: View, plan: Plan, accuracy: np.ndarray) -> float:
     """The utility of a plan, summed over rows, by doing as it says: batch after batch, loading and evicting."""
     total = sum(
-        view.instant[row] * (1.0 - penalties(view, row).at(view.now - view.due_at[row], 1.0)) for row in plan.instant
+        view.instant[row] * (1.0 - penalties(view, row).at(view.now - view.due_at[row], 1.0))
+        for row in plan.instant
     )
     free = [worker.free_at for worker in view.workers]
     held = [list(worker.resident) for worker in view.workers]

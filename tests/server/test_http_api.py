@@ -1,10 +1,10 @@
 """The HTTP door, called in process, a scripted backend behind it."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import httpx
-import msgspec
 import numpy as np
 import pytest
 from tests.server.scripted import Doors, ScriptedBackend, by_first_value, each_row_its_own, never
@@ -96,8 +96,7 @@ async def test_an_answer_of_the_peek_says_so():
 
 async def test_a_late_answer_is_an_answer():
     def late(request, inputs):
-        answer = by_first_value(request, inputs)
-        return msgspec.structs.replace(answer) if False else _late(answer)
+        return replace(by_first_value(request, inputs), outcome=Outcome.LATE, reason=Reason.LATE)
 
     doors = Doors(ScriptedBackend(late))
     answer = await infer(doors, X)
@@ -106,16 +105,12 @@ async def test_a_late_answer_is_an_answer():
     assert 'outcome="late"' in doors.metrics()
 
 
-def _late(answer):
-    from dataclasses import replace
-
-    return replace(answer, outcome=Outcome.LATE, reason=Reason.LATE)
-
-
 async def test_outputs_can_be_chosen():
     doors = Doors(ScriptedBackend())
     answer = await infer(doors, X, outputs=[{"name": "class"}])
-    assert answer.json()["outputs"] == [{"name": "class", "shape": [1], "datatype": "BYTES", "data": ["high"]}]
+    assert answer.json()["outputs"] == [
+        {"name": "class", "shape": [1], "datatype": "BYTES", "data": ["high"]}
+    ]
 
 
 async def test_binary_tensors_in_and_out():
@@ -181,7 +176,9 @@ async def test_every_other_outcome_has_its_status(reason, outcome, status, heade
 
 
 async def test_waiting_does_not_help_a_deadline_below_the_fastest_variant():
-    doors = Doors(ScriptedBackend(never(Outcome.REFUSED, Reason.DEADLINE_INFEASIBLE, "needs 10 ms, has 1 ms")))
+    doors = Doors(
+        ScriptedBackend(never(Outcome.REFUSED, Reason.DEADLINE_INFEASIBLE, "needs 10 ms, has 1 ms"))
+    )
     answer = await infer(doors, X, parameters={"deadline_ms": 1})
     assert "retry-after" not in answer.headers
     assert answer.json() == {"error": "needs 10 ms, has 1 ms", "code": "deadline_infeasible"}
@@ -264,7 +261,10 @@ async def test_health_follows_the_backend():
     doors = Doors(ScriptedBackend())
     assert (await get(doors, "/v2/health/live")).json() == {"live": True}
     assert (await get(doors, "/v2/health/ready")).json() == {"ready": True}
-    assert (await get(doors, "/v2/models/plain/versions/small/ready")).json() == {"name": "plain", "ready": True}
+    assert (await get(doors, "/v2/models/plain/versions/small/ready")).json() == {
+        "name": "plain",
+        "ready": True,
+    }
     doors.backend.up = False
     for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/plain/ready"):
         assert (await get(doors, path)).status_code == 503

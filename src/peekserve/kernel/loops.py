@@ -20,9 +20,10 @@ the recent end. Absent ones cost `load_s`, and before that the least recently us
 Weights larger than the whole budget cannot be used. The list is carried along the plan, so what one item
 evicts the next one has to load again.
 
-Rows left out. With `drop`, a row that would be late in its chunk and lose all to the penalty is taken out of
-it; with `rescue`, so is a row that the peek's answer, given now, serves better, and it takes that answer. The
-chunk is then timed once more without them. A chunk of nothing costs nothing: no load, no time.
+Rows left out. With `drop`, a batch is of no use to a row that would be late in it and lose all to the penalty;
+with `rescue`, neither to a row that the peek's answer, given now, serves better. The chunk is then the largest
+number c of rows such that c of them can use a batch of c, the first such in order; the rows passed over
+stay, or are rescued, and the rest go on to the next chunk. A chunk of nothing costs nothing: no load, no time.
 
 The peek's answer is a candidate for an item when each of its rows has one: latency 0, finish = now, no worker.
 `worth[row]` is what it is worth (profiled accuracy, less the penalty of a row already overdue), -1 for none.
@@ -99,8 +100,10 @@ def _penalty(
     if kind == LINEAR:
         return 1.0 if late >= width else late / width
     if kind == SIGMOID:
-        # A request that is due on arrival has a width of nothing.
-        return tanh(late / (2.0 * width)) if width > 0.0 else 1.0
+        # From 20 on tanh is 1 to the last bit; a request that is due on arrival has a width of nothing.
+        if late >= 40.0 * width:
+            return 1.0
+        return tanh(late / (2.0 * width))
     table = cython.cast(cython.Py_ssize_t, width)
     i = start[table]
     end = start[table + 1] - 1
@@ -122,7 +125,9 @@ def penalty(kind: int, width: float, lateness: float, x: Any, p: Any, start: Any
     return float(_penalty(kind, width, lateness, x, p, start))
 
 
-def instant_worth(due: Any, kind: Any, width: Any, instant: Any, x: Any, p: Any, start: Any) -> npt.NDArray[np.float64]:
+def instant_worth(
+    due: Any, kind: Any, width: Any, instant: Any, x: Any, p: Any, start: Any
+) -> npt.NDArray[np.float64]:
     """f8[n]: what the peek's own answer is worth if given now; -1 where there is none.
 
     `due` f8[n], seconds from now; `kind` i8[n]; `width`, `instant` f8[n], nan where the peek has nothing to say.
@@ -217,6 +222,7 @@ class Problem:
     keep: cython.uchar[::1]
     # What came of the last call of `_timed` and `_place`.
     sum: cython.double
+    taken: cython.Py_ssize_t
     when: cython.double
     kept: cython.Py_ssize_t
     squeezed: cython.bint
@@ -254,7 +260,14 @@ class Problem:
     work: cython.longlong
 
     def __init__(
-        self, lanes: Any, workers: Any, rows: Any, tables: Any, items: Any, switches: Any, search_items: int = 0
+        self,
+        lanes: Any,
+        workers: Any,
+        rows: Any,
+        tables: Any,
+        items: Any,
+        switches: Any,
+        search_items: int = 0,
     ) -> None:
         """Take the arrays in.
 
@@ -459,6 +472,31 @@ class Problem:
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
+    def _useful(self, row: cython.Py_ssize_t, v: cython.Py_ssize_t, finish: cython.double) -> cython.bint:
+        """Whether a batch that finishes then is the place for this row."""
+        lost: cython.double = self._gamma(row, finish)
+        if self.drop and lost >= 1.0 and finish > self.due[row]:
+            return False
+        return not (self.rescue and self.accuracy[row, v] * (1.0 - lost) < self.worth[row])
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _fill(
+        self, i: cython.Py_ssize_t, n: cython.Py_ssize_t, v: cython.Py_ssize_t, finish: cython.double
+    ) -> cython.Py_ssize_t:
+        """Number of useful rows among rows[i : i + n] in a batch that finishes then."""
+        j: cython.Py_ssize_t
+        count: cython.Py_ssize_t = 0
+        for j in range(i, i + n):
+            if self._useful(self.rows[j], v, finish):
+                count += 1
+        self.work += n
+        return count
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
     def _timed(
         self,
         i: cython.Py_ssize_t,
@@ -469,42 +507,53 @@ class Problem:
         begin: cython.double,
         aboard: cython.Py_ssize_t,
     ) -> cython.Py_ssize_t:
-        """Number of rows[i : i + n] worth a place beside `aboard` others in a batch that starts at `begin`.
+        """Fill a batch that begins then, beside `aboard` others, from rows[i : i + n]: the number of rows on board.
 
-        Marks them in `keep`; leaves the finish in `when` and the utility of all n, the rescued included, in `sum`.
+        They are marked in `keep`. Leaves the finish in `when`, the end of the rows that were dealt with in `taken`, and
+        what those are worth, the rescued included, in `sum`.
         """
-        j: cython.Py_ssize_t
+        j: cython.Py_ssize_t = i
         row: cython.Py_ssize_t
+        middle: cython.Py_ssize_t
+        beyond: cython.Py_ssize_t
+        fit: cython.Py_ssize_t
+        size: cython.Py_ssize_t = n
         kept: cython.Py_ssize_t = 0
-        finish: cython.double = begin + self._seconds(w, lane, v, aboard + n)
-        lost: cython.double
-        value: cython.double
         total: cython.double = 0.0
-        for j in range(i, i + n):
-            row = self.rows[j]
-            lost = self._gamma(row, finish)
-            value = self.accuracy[row, v] * (1.0 - lost)
-            self.keep[row] = 1
-            if (self.drop and lost >= 1.0 and finish > self.due[row]) or (self.rescue and value < self.worth[row]):
-                self.keep[row] = 0
-                self.squeezed = self.squeezed or finish > self.due[row]
-                value = self.worth[row] if self.rescue and self.worth[row] > 0.0 else 0.0
-            else:
-                kept += 1
-            total += value
-        self.work += n
-        if 0 < kept < n:
-            finish = begin + self._seconds(w, lane, v, aboard + kept)
-            total = 0.0
+        finish: cython.double = begin + self._seconds(w, lane, v, aboard + n)
+        if self.drop or self.rescue:
+            size = self._fill(i, n, v, finish)
+        if size < n:
             for j in range(i, i + n):
-                row = self.rows[j]
-                if self.keep[row]:
-                    total += self.accuracy[row, v] * (1.0 - self._gamma(row, finish))
-                elif self.rescue and self.worth[row] > 0.0:
+                self.squeezed = self.squeezed or finish > self.due[self.rows[j]]
+            # The larger a batch, the later it ends and the fewer rows it is of use to: halve between what is known
+            # to fit and what is not.
+            beyond = min(n, self._fill(i, n, v, begin + self._seconds(w, lane, v, aboard + 1)) + 1)
+            while beyond - size > 1:
+                middle = (size + beyond) // 2
+                fit = self._fill(i, n, v, begin + self._seconds(w, lane, v, aboard + middle))
+                if fit >= middle:
+                    size = middle
+                    beyond = min(beyond, fit + 1)
+                else:
+                    beyond = middle
+            finish = begin + self._seconds(w, lane, v, aboard + (size if size > 0 else 1))
+        j = i
+        while j < i + n and (kept < size or size == 0):
+            row = self.rows[j]
+            if size == n or self._useful(row, v, finish):
+                self.keep[row] = 1
+                kept += 1
+                total += self.accuracy[row, v] * (1.0 - self._gamma(row, finish))
+            else:
+                self.keep[row] = 0
+                if self.rescue and self.worth[row] > 0.0:
                     total += self.worth[row]
-            self.work += n
+            j += 1
+        self.work += j - i
         self.when = finish
         self.sum = total
+        self.taken = j
         return kept
 
     @cython.cfunc
@@ -529,15 +578,15 @@ class Problem:
     def _board(
         self,
         i: cython.Py_ssize_t,
-        n: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
         s: cython.Py_ssize_t,
         kept: cython.Py_ssize_t,
         record: cython.bint,
     ) -> cython.void:
-        """Put the kept ones of rows[i : i + n] into the slot's last batch; the others take the peek's answer or stay."""
+        """Put the kept ones of rows[i : end] into the slot's last batch; the others take the peek's answer or stay."""
         j: cython.Py_ssize_t
         row: cython.Py_ssize_t
-        for j in range(i, i + n):
+        for j in range(i, end):
             row = self.rows[j]
             if self.keep[row]:
                 self.link[row] = self.last_head[s]
@@ -600,10 +649,10 @@ class Problem:
                 boarded += kept
                 if commit:
                     self.free[s] = begin
-                    self._board(i, n, s, kept, record)
+                    self._board(i, self.taken, s, kept, record)
                     if record:
                         self._close(s, lane, v)
-                i += n
+                i = self.taken
             elif record:
                 self.batch_closed[self.last_batch[s]] = DEADLINE
         load = self._load(w, s, self.weights[lane, v])
@@ -633,10 +682,10 @@ class Problem:
                 boarded += kept
                 load = 0.0
             if commit:
-                self._board(i, n, s, kept, record)
+                self._board(i, self.taken, s, kept, record)
                 if record and kept > 0:
                     self._close(s, lane, v)
-            i += n
+            i = self.taken
         self.when = begin
         self.kept = boarded
         return total
@@ -858,7 +907,9 @@ class Problem:
                     # Nothing is ever taken out of a chunk, so an item placed right now is never worth less than later.
                     value = self._place(k, 0, d, v, False, False)
                 else:
-                    soonest = self.free[d] + self._load(0, d, self.weights[lane, v]) + self._seconds(0, lane, v, 1)
+                    soonest = (
+                        self.free[d] + self._load(0, d, self.weights[lane, v]) + self._seconds(0, lane, v, 1)
+                    )
                     if self.merge and self.last_lane[d] == lane and self.last_variant[d] == v:
                         if self.last_rows[d] < self.max_batch[lane, v]:
                             joined = self.last_start[d] + self._seconds(0, lane, v, self.last_rows[d] + 1)

@@ -146,6 +146,10 @@ class LiveDriver:
     def observe(self, observer: Observer) -> None:
         self._observers.append(observer)
 
+    @property
+    def open_requests(self) -> int:
+        return len(self._under_way)
+
     def live(self) -> bool:
         return True
 

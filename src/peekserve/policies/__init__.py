@@ -26,7 +26,9 @@ def make(name: str, switches: Switches | None = None, **options: float) -> Polic
     """
     if name not in POLICIES:
         near = get_close_matches(name, POLICIES, n=1, cutoff=0.0)[0]
-        raise InvalidConfiguration(f"no policy {name!r}; the nearest is {near!r} of {', '.join(names(POLICIES))}")
+        raise InvalidConfiguration(
+            f"no policy {name!r}; the nearest is {near!r} of {', '.join(names(POLICIES))}"
+        )
     return POLICIES[name](SWITCHES.get(name, Switches()) if switches is None else switches, **options)
 
 

@@ -70,39 +70,37 @@ def grouped(outlook: Outlook, keys: Indices, priority: Floats, *, most: int | No
     return Items(lane[begins[by_rank]].astype(np.int64), start, rows)
 
 
-def by_label(outlook: Outlook, priority: Floats, *, rescue: bool, min_gain: float) -> Indices:
-    """i8[open rows]: keys of `grouped` that split a family by the class that its rows most likely belong to (5.3.2).
-
-    A part stays apart only for a variant of its own (papers' notes: a part served by the same variant as its
-    brothers would lose batching for nothing): one that is worth more than `min_gain` a row above the variant that
-    serves the whole family best, each tried as if it were the first to run. Parts that agree are one group again.
-    Below zero, `min_gain` keeps every part apart.
-    """
-    family = families(outlook)
+def by_label(outlook: Outlook, whole: Indices) -> Indices:
+    """i8[open rows]: the families in `whole` split by the class that a row most likely belongs to (5.3.2); rows with
+    no such class are a part of their own."""
     likely = outlook.view.likely[outlook.open].astype(np.int64)
-    keys = family * (int(likely.max(initial=-1)) + 2) + likely + 1
-    if min_gain < 0.0 or not len(keys):
-        return keys
-    parts, part_of_row = np.unique(keys, return_inverse=True)
-    where = np.zeros(outlook.view.size, np.int64)
-    where[outlook.open] = part_of_row
-    items = grouped(outlook, keys, priority)
+    return whole * (int(likely.max(initial=-1)) + 2) + likely + 1
+
+
+def agreeing(outlook: Outlook, whole: Indices, parts: Indices, priority: Floats, *, rescue: bool) -> Indices:
+    """i8[open rows]: `parts` (i8[open rows]) with those put together that would be served by the same variant anyway,
+    for which being apart only costs batching.
+
+    The variant of a part is the one that serves it best if it comes first; but the one that serves its whole
+    family best, if that is no worse.
+    """
+    if not len(parts):
+        return parts
+    names, part_of_row = np.unique(parts, return_inverse=True)
+    family_of_part = np.zeros(len(names), np.int64)
+    family_of_part[part_of_row] = np.unique(whole, return_inverse=True)[1]
+    items = grouped(outlook, parts, priority)
     alone = problem(outlook, items, rescue=rescue, by_accuracy=False, search_items=0).alone()
-    part = where[items.rows[items.start[:-1]]]
+    number = np.zeros(outlook.view.size, np.int64)
+    number[outlook.open] = part_of_row
     value = np.empty_like(alone)
-    value[part] = np.where(alone < 0.0, -np.inf, alone)
-    sizes = np.bincount(part_of_row)
-    family_of_part = np.zeros(len(parts), np.int64)
-    family_of_part[part_of_row] = family
-    family_of_part = np.unique(family_of_part, return_inverse=True)[1]
-    whole = np.zeros((int(family_of_part.max()) + 1, value.shape[1]))
-    np.add.at(whole, family_of_part, value)
-    common = whole.argmax(axis=1)[family_of_part]
-    choice = value.argmax(axis=1)
-    here = np.arange(len(parts))
-    best, shared = value[here, choice], value[here, common]
-    with np.errstate(invalid="ignore"):  # a family that nothing can serve: minus infinity on both sides
-        apart = best - shared > min_gain * sizes
-    choice = np.where(apart, choice, common)
+    # Far below any utility, and still a number when such are added up.
+    value[number[items.rows[items.start[:-1]]]] = np.where(alone < 0.0, -1e9, alone)
+    together = np.zeros((int(family_of_part.max()) + 1, value.shape[1]))
+    np.add.at(together, family_of_part, value)
+    common = together.argmax(axis=1)[family_of_part]
+    best = value.argmax(axis=1)
+    here = np.arange(len(names))
+    choice = np.where(value[here, best] > value[here, common], best, common)
     merged: Indices = (family_of_part * value.shape[1] + choice)[part_of_row]
     return merged

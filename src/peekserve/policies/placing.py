@@ -96,11 +96,14 @@ def _doomed(view: View, own: Bools, due_s: Floats) -> Bools:
             finish = (worker.free_at - view.now) + load_s[lane.weights] + worker.latency_s[i][:many, 1]
             np.minimum(soonest[i, :many], finish, out=soonest[i, :many])
     finish = np.where(view.allowed, soonest[view.lane], np.inf).min(axis=1, initial=np.inf)
-    late: Bools = finish > due_s
-    return late & ((view.penalty != PenaltyKind.CONSTANT) | (finish == np.inf))
+    late = finish > due_s
+    doomed: Bools = late & ((view.penalty != PenaltyKind.CONSTANT) | (finish == np.inf))
+    return doomed
 
 
-def problem(outlook: Outlook, items: Items, *, rescue: bool, by_accuracy: bool, search_items: int) -> loops.Problem:
+def problem(
+    outlook: Outlook, items: Items, *, rescue: bool, by_accuracy: bool, search_items: int
+) -> loops.Problem:
     """The kernel's form of these items on this view's workers."""
     view, switches = outlook.view, outlook.switches
     lanes, workers = view.lanes, view.workers
@@ -131,7 +134,14 @@ def problem(outlook: Outlook, items: Items, *, rescue: bool, by_accuracy: bool, 
             resident,
             np.array([len(worker.resident) for worker in workers]),
         ),
-        rows=(outlook.due_s, view.penalty, view.width_s, outlook.accuracy, view.allowed.view(np.uint8), outlook.worth),
+        rows=(
+            outlook.due_s,
+            view.penalty,
+            view.width_s,
+            outlook.accuracy,
+            view.allowed.view(np.uint8),
+            outlook.worth,
+        ),
         tables=(view.tables.x, view.tables.p, view.tables.start),
         items=(items.lane, items.start, items.rows),
         switches=(switches.merge, switches.drop, switches.short_circuit, rescue, by_accuracy),
@@ -149,7 +159,13 @@ def to_plan(outlook: Outlook, placed: loops.Problem) -> Plan:
     batches = [
         Batch(w, l_, v, tuple(flat[start:end]), CLOSED[c])
         for w, l_, v, c, start, end in zip(
-            worker.tolist(), lane.tolist(), variant.tolist(), closed.tolist(), [0, *ends][:-1], ends, strict=True
+            worker.tolist(),
+            lane.tolist(),
+            variant.tolist(),
+            closed.tolist(),
+            [0, *ends][:-1],
+            ends,
+            strict=True,
         )
     ]
     at_once = np.union1d(np.flatnonzero(instant), outlook.instant)

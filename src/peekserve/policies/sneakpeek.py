@@ -14,8 +14,9 @@ docstring says what each does to a plan. Options, all numbers:
 - `rescue` (1): with short-circuit, a row whose place in the plan is worth less than the peek's answer takes that.
 - `tau_s` (1.0): time scale of the priority, seconds; near 0 it is earliest deadline first.
 - `tau` (5): most groups that are put in order exactly; `limit` (30000): most candidates, orders times choices;
-  `work` (60000): rows that the search may look at before it settles for its best plan so far.
-- `split` (1): groups by likely class; `min_gain` (0): what a row of a part must gain by a variant of its own.
+  `work` (40000): rows that the search may look at before it settles for its best plan so far.
+- `split` (1): groups by likely class; `min_gain` (0): what splitting must gain a row, on the mean, to be done; a
+  part whose best variant is that of the rest of its lane goes back to it. Below 0: always split, as the paper does.
 """
 
 from collections.abc import Mapping
@@ -23,11 +24,14 @@ from difflib import get_close_matches
 from math import ceil, isfinite
 from typing import ClassVar
 
+import numpy as np
+
 from peekserve.domain.messages import Plan
 from peekserve.errors import InvalidConfiguration
+from peekserve.kernel import loops
 from peekserve.policies.base import Floats, Switches, View
-from peekserve.policies.groups import by_label, families, grouped, log_priority, one_by_one
-from peekserve.policies.placing import Items, Outlook, look, problem, to_plan
+from peekserve.policies.groups import agreeing, by_label, families, grouped, log_priority, one_by_one
+from peekserve.policies.placing import Indices, Outlook, look, problem, to_plan
 
 
 class _OneByOne:
@@ -82,41 +86,66 @@ class Grouped:
     """Algorithm 1: one variant for all rows of a lane; few groups are put in order exactly, many greedily."""
 
     OPTIONS: ClassVar[Mapping[str, float]] = {
-        "rescue": 1.0, "tau_s": 1.0, "tau": 5.0, "limit": 30_000.0, "work": 60_000.0,
-    }  # fmt: skip
+        "rescue": 1.0,
+        "tau_s": 1.0,
+        "tau": 5.0,
+        "limit": 30_000.0,
+        "work": 40_000.0,
+    }
 
     def __init__(self, switches: Switches, **options: float) -> None:
         self.switches = switches
         self.options = _checked(self.OPTIONS, options)
 
-    def items(self, outlook: Outlook, priority: Floats, most: int | None) -> Items:
-        return grouped(outlook, families(outlook), priority, most=most)
-
     def plan(self, view: View) -> Plan:
         if not view.workers or not view.size:
             return Plan()
         outlook = look(view, self.switches)
+        return to_plan(outlook, self.best(outlook, log_priority(outlook, self.options["tau_s"])))
+
+    def best(self, outlook: Outlook, priority: Floats) -> loops.Problem:
+        """The rows of an outlook, placed."""
+        return self.placed(outlook, families(outlook), priority, self.options["work"])[0]
+
+    def placed(
+        self, outlook: Outlook, keys: Indices, priority: Floats, work: float
+    ) -> tuple[loops.Problem, float]:
+        """The groups of these keys (i8[open rows]), placed, and their utility: a sum over rows."""
+        many = len(outlook.view.workers)
         # Several workers: no group so long that one worker has it all while others stand idle (section 7).
-        most = ceil(len(outlook.open) / len(view.workers)) if len(view.workers) > 1 else None
-        items = self.items(outlook, log_priority(outlook, self.options["tau_s"]), most)
-        placed = problem(
-            outlook, items, rescue=self.options["rescue"] > 0.0, by_accuracy=False, search_items=int(self.options["tau"])
-        )
-        placed.search(self.options["limit"], int(self.options["work"]))
-        return to_plan(outlook, placed)
+        most = ceil(len(outlook.open) / many) if many > 1 else None
+        items = grouped(outlook, keys, priority, most=most)
+        tau = int(self.options["tau"])
+        made = problem(outlook, items, rescue=self.rescue, by_accuracy=False, search_items=tau)
+        return made, made.search(self.options["limit"], int(work))[0]
+
+    @property
+    def rescue(self) -> bool:
+        return self.options["rescue"] > 0.0
 
 
 class SneakPeek(Grouped):
-    """Grouped, by lane and likely class."""
+    """Grouped by lane and by likely class, where that is believed to be worth it.
+
+    Every part is a batch more, often a load more, and more than `tau` groups are past exact ordering: where the
+    peek's answer is not there to fill the gaps, splitting can cost far more than it gains. So the lanes are also
+    planned undivided, and `min_gain` is what the split plan must be worth above that one.
+    """
 
     OPTIONS: ClassVar[Mapping[str, float]] = {**Grouped.OPTIONS, "split": 1.0, "min_gain": 0.0}
 
-    def items(self, outlook: Outlook, priority: Floats, most: int | None) -> Items:
+    def best(self, outlook: Outlook, priority: Floats) -> loops.Problem:
         if not self.options["split"] > 0.0:
-            return super().items(outlook, priority, most)
-        rescue = self.options["rescue"] > 0.0
-        keys = by_label(outlook, priority, rescue=rescue, min_gain=self.options["min_gain"])
-        return grouped(outlook, keys, priority, most=most)
+            return super().best(outlook, priority)
+        whole, work, min_gain = families(outlook), self.options["work"], self.options["min_gain"]
+        if min_gain < 0.0:
+            return self.placed(outlook, by_label(outlook, whole), priority, work)[0]
+        parts = agreeing(outlook, whole, by_label(outlook, whole), priority, rescue=self.rescue)
+        if len(np.unique(parts)) == len(np.unique(whole)):
+            return self.placed(outlook, whole, priority, work)[0]
+        undivided, least = self.placed(outlook, whole, priority, work / 2.0)
+        divided, utility = self.placed(outlook, parts, priority, work / 2.0)
+        return divided if utility - least > min_gain * len(outlook.open) else undivided
 
 
 def _checked(known: Mapping[str, float], given: Mapping[str, float]) -> Mapping[str, float]:
@@ -128,5 +157,7 @@ def _checked(known: Mapping[str, float], given: Mapping[str, float]) -> Mapping[
             )
         lowest = float("-inf") if name == "min_gain" else 0.0
         if not isfinite(value) or value < lowest or (name == "tau_s" and value == 0.0):
-            raise InvalidConfiguration(f"policy option {name!r} is a number of {max(lowest, 0.0)} or more, not {value}")
+            raise InvalidConfiguration(
+                f"policy option {name!r} is a number of {max(lowest, 0.0)} or more, not {value}"
+            )
     return {**known, **given}

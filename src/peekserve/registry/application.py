@@ -17,12 +17,12 @@ from peekserve.domain.application import (
 from peekserve.domain.tensors import TensorSpec
 from peekserve.domain.utility import Penalty, PenaltyKind
 from peekserve.errors import DataUnavailable, InvalidModel
+from peekserve.peeking.features import KINDS
 from peekserve.registry.confined import inside, revision
 from peekserve.registry.stated import STATED, peek_profile, prior, variant_profile
 from peekserve.registry.tensors import Describe, ModelFacts, input_maps, output_map, tensor_specs
 
-FEATURES = ("raw", "statistics", "spectrum", "onnx", "standardise", "pca")
-KINDS = {str(kind.name).lower(): kind for kind in PenaltyKind}
+PENALTIES = {str(kind.name).lower(): kind for kind in PenaltyKind}
 
 
 def look_into(path: str) -> ModelFacts:
@@ -109,14 +109,16 @@ def _application(entry: Entry, folder: Path, root: Path, describe: Describe) -> 
 
 
 def _classes(entry: Entry) -> tuple[tuple[str, float], ...]:
-    named = entry.each(_class)
-    names = [name for name, _ in named]
-    for item, name in zip(entry.items(), names, strict=False):
-        if names.count(name) > 1:
-            raise item.wrong(f"the class {name!r} is named twice")
+    """Names and weights. What is wrong is noted and the rest kept, so that no other key is blamed for it."""
+    named: dict[str, float] = {}
+    for item in entry.items():
+        for name, weight in item.attempt(_class):
+            if name in named:
+                item.note(f"the class {name!r} is named twice")
+            named[name] = weight
     if len(entry.items()) < 2:
-        raise entry.wrong(f"an application needs two classes or more, not {len(names)}")
-    return tuple(named)
+        entry.note(f"an application needs two classes or more, not {len(entry.items())}")
+    return tuple(named.items())
 
 
 def _class(entry: Entry) -> tuple[str, float]:
@@ -158,14 +160,16 @@ def _query(entry: Entry, deadline_s: float, penalty: Penalty) -> QueryType:
 def _penalty(entry: Entry) -> Penalty:
     """A kind alone, or a kind with the one option that it has."""
     if entry.is_text:
-        kind = entry.one_of(KINDS, "penalty")
+        kind = entry.one_of(PENALTIES, "penalty")
         if kind == "table":
             raise entry.wrong(
                 "a table needs its points", "write {kind: table, points: [[0ms, 0], [50ms, 1]]}"
             )
-        return Penalty(KINDS[kind])
+        return Penalty(PENALTIES[kind])
     section = Section(entry)
-    kind = section.need("kind", lambda e: e.one_of(KINDS, "penalty"), "step")
+    kind = section.need("kind", lambda e: e.one_of(PENALTIES, "penalty"), "")
+    if not kind:
+        return Penalty.step()  # noted already; its other keys cannot be judged
     if kind in ("linear", "sigmoid"):
         width = section.take("width", Entry.positive_seconds, None)
         made = Penalty.linear(width) if kind == "linear" else Penalty.sigmoid(width)
@@ -288,9 +292,15 @@ def _peek(
 
 def _step(entry: Entry, folder: Path, root: Path) -> FeatureStep:
     if entry.is_text:
-        return FeatureStep(entry.one_of(FEATURES, "feature"))
+        kind = entry.one_of(KINDS, "feature")
+        if kind in ("pca", "onnx"):
+            key = "components: 16" if kind == "pca" else "model: embed.onnx"
+            raise entry.wrong(f"{kind} needs an option", f"write {{kind: {kind}, {key}}}")
+        return FeatureStep(kind)
     section = Section(entry)
-    kind = section.need("kind", lambda e: e.one_of(FEATURES, "feature"), "raw")
+    kind = section.need("kind", lambda e: e.one_of(KINDS, "feature"), "")
+    if not kind:
+        return FeatureStep(kind)  # noted already; its other keys cannot be judged
     components = section.need("components", lambda e: e.integer(1), 0) if kind == "pca" else 0
     bins = section.take("bins", lambda e: e.integer(1), 0) if kind in ("raw", "spectrum") else 0
     model = section.need("model", lambda e: str(inside(e, folder, root)), "") if kind == "onnx" else ""

@@ -134,9 +134,10 @@ def _arrays(path: Path) -> dict[str, Array]:
     if not path.is_file():
         raise InvalidData("there is no such file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InvalidData("is one array and not an archive of them: use numpy.savez")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise InvalidData("is one array and not an archive of them: use numpy.savez")
+        with archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError, MemoryError) as error:
         why = "it holds Python objects" if "allow_pickle" in str(error) else str(error).splitlines()[0]

@@ -6,14 +6,28 @@ What was measured wins over what an owner states: a statement stands in until th
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from peekserve.domain.application import Application, PeekSpec, Variant
-from peekserve.domain.profile import Timing
+from peekserve.domain.profile import LatencyCurve, Quality, Timing
 from peekserve.registry.confined import digest, revision
 from peekserve.registry.stated import STATED
-from peekserve.state.store import Store
+
+
+class Profiles(Protocol):
+    """What was measured, by the keys below, the digest of the validation data and the device's fingerprint."""
+
+    def quality(self, model_sha: str, validation_sha: str) -> Quality | None: ...
+
+    def timing(self, model_sha: str, fingerprint: str) -> Timing | None: ...
+
+    def timings_elsewhere(self, model_sha: str) -> tuple[str, ...]: ...
+
+    def peek_quality(self, peek_sha: str, validation_sha: str) -> Quality | None: ...
+
+    def peek_latency(self, peek_sha: str, fingerprint: str) -> LatencyCurve | None: ...
 
 
 def validation_sha(application: Application) -> str:
@@ -48,7 +62,7 @@ def _sha(*parts: object) -> str:
 
 
 def with_profiles(
-    application: Application, store: Store, fingerprint: str, validation_sha: str, device: str = "cpu"
+    application: Application, store: Profiles, fingerprint: str, validation_sha: str, device: str = "cpu"
 ) -> Application:
     """The application with the profiles that hold on the device of this fingerprint, under the key `device`.
 
@@ -74,7 +88,7 @@ def unprofiled(application: Application, device: str = "cpu") -> tuple[str, ...]
     return tuple(v.name for v in application.variants if device not in v.timing or v.quality is None)
 
 
-def why_untimed(application: Application, variant: Variant, store: Store, fingerprint: str) -> str:
+def why_untimed(application: Application, variant: Variant, store: Profiles, fingerprint: str) -> str:
     """Why a variant has no measured timing here, for a message."""
     elsewhere = [f for f in store.timings_elsewhere(profile_key(application, variant)) if f != fingerprint]
     if not elsewhere:
@@ -86,7 +100,7 @@ def why_untimed(application: Application, variant: Variant, store: Store, finger
 
 
 def _profiled(
-    variant: Variant, key: str, store: Store, fingerprint: str, validation_sha: str, device: str
+    variant: Variant, key: str, store: Profiles, fingerprint: str, validation_sha: str, device: str
 ) -> Variant:
     timing = store.timing(key, fingerprint) or variant.timing.get(STATED) or variant.timing.get(device)
     timings: dict[str, Timing] = {**variant.timing, **({device: timing} if timing is not None else {})}

@@ -1,7 +1,7 @@
 """A folder of applications, read into domain values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from peekserve.config import Problem, Problems, nearest
@@ -74,6 +74,7 @@ def read_repository(root: Path, describe: Describe = look_into) -> Repository:
     applications: list[Application] = []
     problems: list[Problem] = []
     sources: dict[str, Source] = {}
+    files_of: dict[str, str] = {}
     for file in files:
         found = Problems()
         application = read_application(file, root, found, describe)
@@ -85,6 +86,12 @@ def read_repository(root: Path, describe: Describe = look_into) -> Repository:
             what = f"application: the name {application.name!r} is taken by {other}"
             problems.append(Problem(str(file), found.lines.get("application", 1), what))
             continue
-        applications.append(application)
+        applications.append(_sharing(application, files_of))
         sources[application.name] = Source(str(file), dict(found.lines))
     return Repository(root, tuple(applications), tuple(problems), sources)
+
+
+def _sharing(application: Application, files_of: dict[str, str]) -> Application:
+    """Copies of one file are the same weights, so they are read from the same place: the first that was seen."""
+    variants = tuple(replace(v, model=files_of.setdefault(v.weights, v.model)) for v in application.variants)
+    return replace(application, variants=variants)

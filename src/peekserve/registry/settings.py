@@ -6,7 +6,7 @@ value is written as it would be in the file.
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from peekserve.config import Entry, Misread, Problems, Section, parse, read
@@ -267,7 +267,7 @@ def _lay_over(tree: Entry, key: str, name: str, text: str, problems: Problems) -
     try:
         entry = parse(text, name, problems, key) if text.lstrip()[:1] in ("[", "{") else None
     except Misread as misread:
-        problems.note(misread.problem)
+        problems.note(replace(misread.problem, line=0))
         return
     value = entry.value if entry is not None else text
     at = tree

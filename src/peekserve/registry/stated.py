@@ -62,7 +62,7 @@ def peek_profile(entry: Entry, classes: Sequence[str]) -> tuple[Quality | None, 
 
 def _quality(section: Section, classes: Sequence[str]) -> Quality | None:
     recalls = section.take("recalls", lambda e: by_class(e, classes, 0.0, 1.0), None)
-    uniform = (1.0 / len(classes),) * len(classes)
+    uniform = (1.0 / max(len(classes), 1),) * len(classes)
     frequencies = section.take("frequencies", lambda e: _frequencies(e, classes), uniform)
     if recalls is None and "frequencies" in section:
         section.entry.note("frequencies need recalls beside them")

@@ -146,7 +146,8 @@ def _check_names(variant: Variant, described: ModelDescription) -> None:
     gives = {t.name: t for t in described.outputs}
     if variant.output.name not in gives:
         raise InvalidModel(
-            f"{variant.model}: variant {variant.name!r} reads output {variant.output.name!r}; the model gives {sorted(gives)}"
+            f"{variant.model}: variant {variant.name!r} reads output {variant.output.name!r}; "
+            f"the model gives {sorted(gives)}"
         )
     if gives[variant.output.name].datatype not in DATATYPES:
         kind = gives[variant.output.name].datatype

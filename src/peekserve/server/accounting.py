@@ -53,7 +53,7 @@ class Accounts:
             "request",
             protocol=protocol,
             model=model,
-            outcome="failed" if status.http >= 500 else "invalid",
+            outcome="failed" if status.http >= 500 else "cancelled" if status.http == 499 else "invalid",
             reason=status.word,
             status=status.http,
             duration_ms=_ms(seconds),

@@ -34,7 +34,7 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], raw: bytes) -> A
     Raises InvalidTensor for elements of another type or out of range, and for another number of them.
     """
     dtype = dtype_of(name, datatype)
-    _check_axes(name, shape)
+    check_axes(name, shape)
     # One typed decoder for each depth: it is quick, and it takes no "1", true or null where a number belongs.
     depth = _OPENING.match(raw)[0].count(b"[")  # type: ignore[index]
     if depth not in (1, len(shape)):
@@ -67,7 +67,7 @@ def from_bytes(name: str, datatype: str, shape: tuple[int, ...], raw: memoryview
     Raises InvalidTensor when the number of bytes is not what datatype and shape ask for.
     """
     dtype = dtype_of(name, datatype)
-    _check_axes(name, shape)
+    check_axes(name, shape)
     wanted = prod(shape) * dtype.itemsize
     if len(raw) != wanted:
         raise InvalidTensor(
@@ -84,7 +84,7 @@ def strings_to_bytes(texts: list[str]) -> bytes:
     return b"".join(len(item).to_bytes(4, "little") + item for item in encoded)
 
 
-def _check_axes(name: str, shape: tuple[int, ...]) -> None:
+def check_axes(name: str, shape: tuple[int, ...]) -> None:
     if not 1 <= len(shape) <= MAX_AXES:
         raise InvalidTensor(
             f"input {name!r}: a shape has 1 to {MAX_AXES} axes, the batch first; not {len(shape)}"

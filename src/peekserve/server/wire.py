@@ -43,6 +43,8 @@ OK = Status(200, "OK", "ok")
 METHOD_NOT_ALLOWED = Status(405, "UNIMPLEMENTED", "method_not_allowed")
 UNSUPPORTED = Status(415, "INVALID_ARGUMENT", "unsupported_media_type")
 BROKEN = Status(500, "INTERNAL", "backend_error")
+# 499 stands in logs and metrics only: there is nobody left to read it.
+GONE = Status(499, "CANCELLED", "cancelled")
 
 ERRORS: Mapping[type[Exception], Status] = {
     InvalidRequest: Status(400, "INVALID_ARGUMENT", "invalid_request"),
@@ -60,8 +62,7 @@ OUTCOMES: Mapping[Reason, Status] = {
     Reason.DEADLINE_INFEASIBLE: Status(503, "UNAVAILABLE", "deadline_infeasible"),
     Reason.DEADLINE_EXCEEDED: Status(504, "DEADLINE_EXCEEDED", "deadline_exceeded"),
     Reason.OVERLOADED: Status(503, "RESOURCE_EXHAUSTED", "overloaded"),
-    # 499 stands in logs and metrics only: there is nobody left to read it.
-    Reason.CANCELLED: Status(499, "CANCELLED", "cancelled"),
+    Reason.CANCELLED: GONE,
     Reason.BACKEND_ERROR: BROKEN,
     Reason.NOT_READY: Status(503, "UNAVAILABLE", "model_not_ready"),
     Reason.DRAINING: Status(503, "UNAVAILABLE", "draining"),
@@ -207,7 +208,7 @@ def write_infer(
     outputs: list[dict[str, Any]] = []
     blobs: list[bytes] = []
     for want in wanted:
-        datatype, shape, values = _output(reply, want.name)
+        datatype, shape, values = output(reply, want.name)
         entry: dict[str, Any] = {"name": want.name, "shape": shape, "datatype": datatype}
         if want.binary:
             is_array = isinstance(values, np.ndarray)
@@ -226,7 +227,8 @@ def write_infer(
     return (head, None) if not blobs else (b"".join((head, *blobs)), len(head))
 
 
-def _output(reply: InferReply, name: str) -> tuple[str, list[int], Any]:
+def output(reply: InferReply, name: str) -> tuple[str, list[int], Any]:
+    """Datatype, shape and values of one output: an array, or a list of texts for BYTES."""
     rows = len(reply.labels)
     if name == "label":
         return "INT64", [rows], reply.labels

@@ -13,7 +13,7 @@ import numpy as np
 from peekserve.domain.application import Variant
 from peekserve.domain.tensors import TensorSpec
 
-# ---- front to worker -------------------------------------------------------------------------------------------
+# ---- front to worker ----
 
 
 class Describe(msgspec.Struct, tag="describe", frozen=True):
@@ -53,7 +53,7 @@ class RunModel(msgspec.Struct, tag="run", frozen=True):
 
 ToWorker = Describe | LoadModel | UnloadModel | RunModel
 
-# ---- worker to front -------------------------------------------------------------------------------------------
+# ---- worker to front ----
 
 
 class Hello(msgspec.Struct, tag="hello", frozen=True):
@@ -94,7 +94,7 @@ class RunFailed(msgspec.Struct, tag="failed", frozen=True):
 
 ToFront = Hello | ModelLoaded | ModelRefused | ModelUnloaded | RanModel | RunFailed
 
-# ---- bytes -----------------------------------------------------------------------------------------------------
+# ---- bytes ----
 
 _LENGTH = struct.Struct("<I")
 _encoder = msgspec.msgpack.Encoder()

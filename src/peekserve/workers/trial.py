@@ -1,7 +1,8 @@
-"""Does it load at all? Asked of a process that may die of the answer."""
+"""Does it load at all, and how long does it take? Asked of a process that may die of the answer."""
 
 from peekserve.domain.application import Variant
 from peekserve.domain.tensors import TensorSpec
+from peekserve.runtimes.base import Inputs
 from peekserve.workers.remote import RemoteRuntime
 from peekserve.workers.slots import Slot
 
@@ -18,3 +19,22 @@ def trial_load(
     with RemoteRuntime(slot or Slot("trial"), specs) as runtime:
         held = runtime.load(variant, classes)
         return held, runtime.load_s
+
+
+class WorkerStopwatch:
+    """A worker's process timed by its own clock (profiling.measure.Timed): what Loaded and BatchDone will say of the
+    same work in service."""
+
+    def __init__(self, runtime: RemoteRuntime) -> None:
+        self._runtime = runtime
+
+    def load(self, variant: Variant, classes: int) -> tuple[float, int]:
+        held = self._runtime.load(variant, classes)
+        return self._runtime.load_s, held
+
+    def run(self, variant: Variant, classes: int, inputs: Inputs) -> float:
+        self._runtime.run(variant, classes, inputs)
+        return self._runtime.run_s
+
+    def unload(self, weights: str) -> None:
+        self._runtime.unload(weights)

@@ -1,4 +1,4 @@
-"""Trains the four variants of `digits` (about a minute on one core) and writes them as ONNX.
+"""Trains the four variants of `digits` (about two minutes on one core) and writes them as ONNX.
 
 `python -m peekserve.applications.digits.train --out DIR`; without --out, into the package itself.
 """
@@ -17,6 +17,13 @@ from peekserve.applications.nets import Residual
 from peekserve.applications.training import export, fit, seeded
 
 SIGHTS = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2), (0, 0), (2, 2), (0, 2), (2, 0))
+
+
+class Enlarged(Residual):
+    """A residual net on the image at 12 x 12 pixels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(functional.interpolate(x, size=(12, 12), mode="bilinear", align_corners=False))
 
 
 class Committee(nn.Module):
@@ -54,11 +61,11 @@ def mlp() -> nn.Module:
 
 def cnn() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(16, 24, 3, padding=1),
+        nn.Conv2d(1, 8, 3, padding=1),
         nn.ReLU(),
         nn.MaxPool2d(2),
+        nn.Conv2d(8, 24, 3, padding=1),
+        nn.ReLU(),
         nn.Flatten(),
         nn.Linear(24 * 16, 10),
     )
@@ -85,7 +92,7 @@ def main(out: Path) -> None:
     members = []
     for seed in (4, 5, 6):
         seeded(seed)
-        members.append(fit(Residual(2, 1, 10, (40, 64), blocks=2), framed, 45, seed))
+        members.append(fit(Enlarged(2, 1, 10, (40, 64), blocks=2), framed, 30, seed))
     export(Committee(members), out / "committee.onnx", [images], ["input"], "mean")
 
 

@@ -1,0 +1,4 @@
+"""peekserve picks the model for every single request, from the data in it, the time that is left and the load of this
+moment, so that the most correct answers arrive on time."""
+
+__version__ = "0.1.0"

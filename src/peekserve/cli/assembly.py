@@ -1,0 +1,237 @@
+"""The server's parts list: what a repository and its settings become."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+
+from peekserve.clock import WallClock
+from peekserve.core.spec import SchedulerSpec
+from peekserve.domain.application import Application, OnMiss, Variant
+from peekserve.domain.profile import Timing
+from peekserve.errors import DataUnavailable, InvalidConfiguration
+from peekserve.live.driver import LiveDriver
+from peekserve.live.journalling import Journalling
+from peekserve.peeking.peek import Peek, build_peek
+from peekserve.peeking.peeker import Peeker
+from peekserve.policies.base import Switches
+from peekserve.profiling.device import fingerprint
+from peekserve.profiling.measure import Effort, measure_timing
+from peekserve.registry.labelled import Labelled, bucketed, read_labelled
+from peekserve.registry.profiled import validation_sha, with_profiles
+from peekserve.registry.repository import read_repository
+from peekserve.registry.settings import ServerSettings
+from peekserve.runtimes.base import Inputs
+from peekserve.state.journal import JournalWriter
+from peekserve.state.store import Store
+from peekserve.workers.process import ProcessWorkers
+from peekserve.workers.remote import RemoteRuntime
+from peekserve.workers.slots import Slot
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which cores do what: the front's, and the slots of the workers."""
+
+    front: tuple[int, ...]
+    slots: tuple[Slot, ...]
+
+
+def lay_out(settings: ServerSettings) -> Layout:
+    """Cores for the front and the workers. A worker that names no core gets one of its own, from the last core
+    downwards, as long as one is left for the front; on a machine of one core everybody shares."""
+    have = sorted(os.sched_getaffinity(0))
+    named = {core for slot in settings.workers for core in slot.cores}
+    spare = [core for core in have if core not in named]
+    slots = []
+    for slot in settings.workers:
+        cores = slot.cores or ((spare.pop(),) if len(spare) > 1 else None)
+        slots.append(Slot(slot.name, slot.device.partition(":")[0], slot.memory, cores))
+    return Layout(tuple(spare or have), tuple(slots))
+
+
+def state_folder(root: Path, settings: ServerSettings) -> Path:
+    """Where a server of this repository keeps its state; made if it is not there."""
+    folder = Path(settings.state) if settings.state else root / ".peekserve"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def open_store(root: Path, settings: ServerSettings) -> Store:
+    return Store(state_folder(root, settings) / "state.sqlite")
+
+
+def read_profiled(root: Path, store: Store, devices: Sequence[str], tell: Tell) -> tuple[Application, ...]:
+    """The repository's sound applications with their profiles; tells of the ones that are left out.
+
+    Raises InvalidConfiguration when none can be served.
+    """
+    repository = read_repository(root)
+    for problem in repository.problems:
+        tell(str(problem))
+    if not repository.applications:
+        raise InvalidConfiguration(f"{root}: no application can be served; peekserve check says why")
+    applications = []
+    for application in repository.applications:
+        for device in dict.fromkeys(devices):
+            application = with_profiles(application, store, fingerprint(), validation_sha(application), device)
+        applications.append(application)
+    return tuple(applications)
+
+
+def time_provisionally(application: Application, slot: Slot, samples: Sequence[Inputs]) -> Application:
+    """Give a quick timing to each variant that has none on the slot's device, marked as provisional: it can be served
+    at once, and a profile says more."""
+    missing = [v for v in application.variants if slot.device not in v.timing]
+    if not missing:
+        return application
+    timed: dict[str, Timing] = {}
+    with RemoteRuntime(slot, application.inputs) as runtime:
+        for variant in missing:
+            timing = measure_timing(
+                variant,
+                len(application.classes),
+                samples,
+                WorkerStopwatch(runtime),
+                effort=Effort.quick(),
+                batch_sizes=(1,),
+                clock=WallClock(),
+            )
+            timed[variant.name] = replace(timing, provisional=True)
+
+    def with_timing(variant: Variant) -> Variant:
+        if variant.name not in timed:
+            return variant
+        return replace(variant, timing={**variant.timing, slot.device: timed[variant.name]})
+
+    return replace(application, variants=tuple(with_timing(v) for v in application.variants))
+
+
+class WorkerStopwatch:
+    """A worker process, timed by its own clock (profiling.measure.Timed)."""
+
+    def __init__(self, runtime: RemoteRuntime) -> None:
+        self._runtime = runtime
+
+    def load(self, variant: Variant, classes: int) -> tuple[float, int]:
+        held = self._runtime.load(variant, classes)
+        return self._runtime.load_s, held
+
+    def run(self, variant: Variant, classes: int, inputs: Inputs) -> float:
+        self._runtime.run(variant, classes, inputs)
+        return self._runtime.run_s
+
+    def unload(self, weights: str) -> None:
+        self._runtime.unload(weights)
+
+
+def sample_inputs(application: Application, labelled: Labelled | None) -> list[Inputs]:
+    """One set of inputs for each shape bucket, to time batches with: real rows where there are some, else zeros."""
+    import numpy as np
+
+    by_bucket: dict[int, Inputs] = {}
+    if labelled is not None:
+        by_bucket = {bucket: inputs for bucket, _, inputs in bucketed(labelled, application)}
+    blank = [
+        {s.name: np.zeros((1, *s.row_shape(bucket)), dtype=s.dtype) for s in application.inputs}
+        for bucket in range(application.buckets)
+    ]
+    return [by_bucket.get(bucket, zeros) for bucket, zeros in enumerate(blank)]
+
+
+def labelled_of(path: str, application: Application) -> Labelled | None:
+    """An application's labelled data, or None where the file is not there."""
+    return read_labelled(Path(path), application) if path and Path(path).is_file() else None
+
+
+def make_peek(application: Application) -> Peek | None:
+    """The application's peek over its reference data; None where it has none.
+
+    Raises DataUnavailable when the declaration names reference data that are not there.
+    """
+    if application.peek is None:
+        return None
+    reference = labelled_of(application.peek.reference, application)
+    if reference is None:
+        raise DataUnavailable(f"{application.name}: the peek's reference data {application.peek.reference} are missing")
+    return build_peek(application.peek, application, reference.inputs, reference.labels, reference.lengths)
+
+
+def scheduler_spec(settings: ServerSettings) -> SchedulerSpec:
+    """What the settings say of the scheduler."""
+    policy = settings.policy
+    switches = Switches(policy.aware, policy.short_circuit, policy.drop, policy.merge)
+    on_miss = OnMiss(settings.on_miss) if settings.on_miss else None
+    return SchedulerSpec(
+        policy=policy.name,
+        switches=switches,
+        policy_options=dict(policy.options),
+        planning=f"window({settings.window_s * 1e3:g}ms)" if settings.window_s else "rolling",
+        lead_s=LEAD_S,
+        margin_s=settings.margin_s,
+        patience_s=settings.peek_patience_s,
+        # Nobody would use what a peek finds: then there is none, and its time is saved.
+        peek=policy.aware or policy.short_circuit or on_miss in (None, OnMiss.DEGRADE),
+        on_miss=on_miss,
+        max_rows=settings.limits.waiting_rows,
+    )
+
+
+# A worker gets its next batch this long before the running one should end: the way there takes about as long.
+LEAD_S = 0.001
+
+
+@dataclass(slots=True)
+class Core:
+    """Everything behind the doors, started but perhaps not ready yet."""
+
+    driver: LiveDriver
+    peeker: Peeker | None
+    journal: JournalWriter | None
+
+    def stop(self) -> None:
+        self.driver.stop()
+        if self.peeker is not None:
+            self.peeker.stop()
+        if self.journal is not None:
+            self.journal.close()
+
+
+def start_core(
+    settings: ServerSettings, applications: Sequence[Application], layout: Layout, loop: asyncio.AbstractEventLoop
+) -> Core:
+    """Bring up scheduler, workers and peeks on the running loop."""
+    clock = WallClock()
+    spec = scheduler_spec(settings)
+    by_name: Mapping[str, Application] = {app.name: app for app in applications}
+    workers = ProcessWorkers(layout.slots, by_name, loop, clock)
+    peeks = {app.name: peek for app in applications if (peek := make_peek(app)) is not None} if spec.peek else {}
+    driver: LiveDriver
+    peeker = None
+    if peeks:
+        peeker = Peeker(peeks, partial(loop.call_soon_threadsafe, lambda results: driver.post_peeks(results)))
+    driver = LiveDriver(spec.build(applications), applications, workers, peeker, clock, loop)
+    journal = None
+    if settings.journal:
+        journal = JournalWriter(Path(settings.journal), spec, applications)
+        driver.observe(Journalling(journal))
+    # Python code of the peeking thread would otherwise keep the event loop waiting for 5 ms at a time.
+    sys.setswitchinterval(5e-4)
+    if peeker is not None:
+        peeker.start()
+    driver.start()
+    return Core(driver, peeker, journal)
+
+
+def boot_id() -> str:
+    """Distinct for each start of a server."""
+    return f"{time.time_ns() // 1000:x}"
+
+

@@ -1,0 +1,29 @@
+"""`peekserve check`: everything that is wrong with a repository, a line each."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from peekserve.config import Severity
+from peekserve.registry.check import check as examine
+
+
+def check(root: Path, as_json: bool) -> int:
+    """Print the problems; 3 when one is an error."""
+    problems = examine(root, os.environ)
+    errors = sum(p.severity is Severity.ERROR for p in problems)
+    if as_json:
+        print(json.dumps({"errors": errors, "problems": [asdict(p) for p in problems]}))
+        return 3 if errors else 0
+    console = Console(highlight=False, soft_wrap=True)
+    for problem in problems:
+        console.print(str(problem), style="red" if problem.severity is Severity.ERROR else "yellow", markup=False)
+    warnings = len(problems) - errors
+    if not errors:
+        console.print(f"{root}: good" + (f", {warnings} warnings" if warnings else ""), style="green")
+    else:
+        console.print(f"{root}: {errors} errors, {warnings} warnings", style="bold red")
+    return 3 if errors else 0

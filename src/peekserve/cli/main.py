@@ -1,0 +1,154 @@
+"""`peekserve`: one line for each command. What a command needs is imported when it runs, so that --help is quick.
+
+Exit codes: 0 good, 1 failure, 2 usage, 3 configuration or data invalid, 4 a stated goal was not met.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peekserve import __version__
+from peekserve.errors import InvalidConfiguration, InvalidData, InvalidModel, PeekserveError
+
+app = typer.Typer(
+    name="peekserve",
+    help="Picks the model for every request, from the data in it, the time left and the load.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Repo = Annotated[Path, typer.Argument(help="A folder of applications (docs/repository.md).")]
+Json = Annotated[bool, typer.Option("--json", help="For machines: one JSON document on standard output.")]
+
+
+@app.command()
+def demo(
+    apps: Annotated[str, typer.Option(help="Which applications, with commas.")] = "digits,watch,appliances",
+    seconds: Annotated[float, typer.Option(help="Length of each live run.", min=1.0)] = 6.0,
+    overload: Annotated[float, typer.Option(help="Load, in shares of what the best variants can carry.")] = 1.5,
+    seed: Annotated[int, typer.Option(help="Of arrivals and samples.")] = 1,
+    prepare: Annotated[Path | None, typer.Option(help="Only write the repository to this folder.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave a server running at the end.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Prepare, profile, serve and overload real applications; compare the policies."""
+    from peekserve.cli.demo import Demo
+
+    _exit(Demo(apps.split(","), seconds, overload, seed, as_json).run(prepare, keep))
+
+
+@app.command()
+def serve(
+    repo: Repo,
+    http: Annotated[str | None, typer.Option(help="HOST:PORT; port 0 picks a free one.")] = None,
+    grpc: Annotated[str | None, typer.Option(help="HOST:PORT, or off.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Name of the policy.")] = None,
+    planning: Annotated[str | None, typer.Option(help="rolling or window(100ms).")] = None,
+    journal: Annotated[str | None, typer.Option(help="Record every event and decision in this file.")] = None,
+    state: Annotated[str | None, typer.Option(help="Folder for what must survive; REPO/.peekserve.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Any other setting: KEY=VALUE.")] = None,
+) -> None:
+    """Serve a repository over the Open Inference Protocol."""
+    from peekserve.cli.serve import serve as run
+
+    given = {"http": http, "grpc": grpc, "policy.name": policy, "planning": planning, "journal": journal, "state": state}
+    flags = {key: value for key, value in given.items() if value is not None}
+    for pair in set_ or ():
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--set")
+        flags[key] = value
+    run(repo, flags)
+
+
+@app.command()
+def check(repo: Repo, as_json: Json = False) -> None:
+    """Say what is wrong with a repository: file, line, and what would be right."""
+    from peekserve.cli.check import check as run
+
+    _exit(run(repo, as_json))
+
+
+@app.command()
+def profile(
+    repo: Repo,
+    apps: Annotated[str | None, typer.Option(help="Only these applications, with commas.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="About a fifth of a second for each variant.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Measure also what was measured before.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure what every variant is worth and costs on this machine."""
+    from peekserve.cli.profile import profile as run
+
+    _exit(run(repo, apps.split(",") if apps else None, quick, again, as_json))
+
+
+@app.command()
+def infer(
+    url: Annotated[str, typer.Argument(help="HOST:PORT of a server.")],
+    model: Annotated[str, typer.Argument(help="An application, or APPLICATION/VARIANT to pin one.")],
+    data: Annotated[Path, typer.Argument(help="An npz with one array for each input, as in validation.npz.")],
+    row: Annotated[int, typer.Option(help="Which row of the archive.")] = 0,
+    deadline_ms: Annotated[float | None, typer.Option(help="How soon the answer is wanted.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Send one row of a file to a server and show the answer."""
+    from peekserve.cli.infer import infer as run
+
+    _exit(run(url, model, data, row, deadline_ms, as_json))
+
+
+@app.command()
+def simulate(
+    repo: Repo,
+    policy: Annotated[str, typer.Option(help="One policy or several, with commas.")] = "lo-edf,grouped,sneakpeek",
+    rate: Annotated[float, typer.Option(help="Requests per second, all applications together.")] = 200.0,
+    seconds: Annotated[float, typer.Option(help="Length of the simulated run.")] = 20.0,
+    seed: Annotated[int, typer.Option(help="Of arrivals, samples and times.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Run the real scheduler in pretended time on a profiled repository."""
+    from peekserve.cli.simulate import simulate as run
+
+    _exit(run(repo, policy.split(","), rate, seconds, seed, as_json))
+
+
+@app.command()
+def replay(
+    journal: Annotated[Path, typer.Argument(help="A journal written by serve --journal.")], as_json: Json = False
+) -> None:
+    """Feed a journal to a fresh scheduler and compare its commands with those recorded."""
+    from peekserve.cli.replay import replay as run
+
+    _exit(run(journal, as_json))
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+def _exit(code: int) -> None:
+    if code:
+        raise typer.Exit(code)
+
+
+def main() -> None:
+    """The console script: errors of ours are sentences, not tracebacks."""
+    try:
+        app()
+    except (InvalidConfiguration, InvalidData, InvalidModel) as error:
+        print(f"peekserve: {error}", file=sys.stderr)
+        sys.exit(3)
+    except PeekserveError as error:
+        print(f"peekserve: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

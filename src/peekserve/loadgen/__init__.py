@@ -1,0 +1,1 @@
+"""Load: when requests come, and a client that sends them whatever the server does. Benches and simulations share it."""

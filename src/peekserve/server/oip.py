@@ -1,0 +1,280 @@
+"""The protocol over gRPC: servicers, and nothing that HTTP would need too.
+
+A generic handler serves `inference.GRPCInferenceService` with the messages of oip_messages.py, and another
+`grpc.health.v1.Health`. Requests are parsed here, not by the library, so that damaged bytes are
+INVALID_ARGUMENT.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from math import prod
+from typing import Any
+
+import grpc
+import numpy as np
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+
+from peekserve.errors import InvalidConfiguration, InvalidRequest, InvalidTensor
+from peekserve.server.accounting import Accounts
+from peekserve.server.arrays import check_axes, dtype_of, from_bytes, strings_to_bytes
+from peekserve.server.calls import DEFAULT_OUTPUTS, Array, InferCall, InferReply, Scalar, Tensor
+from peekserve.server.describe import Descriptions
+from peekserve.server.frontdesk import FrontDesk, refusal
+from peekserve.server.oip_messages import HEALTH_STATES, HEALTH_V1, OIP, POOL
+from peekserve.server.wire import GONE, OK, output, status_of_answer, status_of_error
+
+SERVICE = "inference.GRPCInferenceService"
+HEALTH_SERVICE = "grpc.health.v1.Health"
+
+# Where typed contents of each datatype stand. FP16 has no such place: it comes raw.
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    "INT64": "int64_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+_LONG_S = 1e9  # a call without a deadline may show a time of centuries
+
+
+class GrpcServer:
+    """One listening address. `start` returns when calls are taken."""
+
+    def __init__(
+        self,
+        desk: FrontDesk,
+        accounts: Accounts,
+        descriptions: Descriptions,
+        host: str = "127.0.0.1",
+        port: int = 8001,
+    ) -> None:
+        self._door = _Door(desk, accounts, descriptions)
+        self._asked = (host, port)
+        self._bytes = desk.limits.body_bytes
+        self._server: Any = None
+
+    async def start(self) -> tuple[str, int]:
+        """The address in use; with port 0 a free port is found. Raises InvalidConfiguration when it cannot be
+        had."""
+        host, port = self._asked
+        options = [
+            ("grpc.max_receive_message_length", self._bytes),
+            ("grpc.max_send_message_length", self._bytes),
+            ("grpc.so_reuseport", 0),
+        ]
+        self._server = grpc.aio.server(options=options)
+        self._server.add_generic_rpc_handlers(self._door.handlers())
+        try:
+            bound = self._server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        except RuntimeError as error:
+            raise InvalidConfiguration(f"cannot listen at {host}:{port} for gRPC: {error}") from None
+        await self._server.start()
+        return host, bound
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Take no new calls, let open ones end for so long, then cut them."""
+        if self._server is not None:
+            await self._server.stop(grace_s)
+
+
+class _Door:
+    """Both services."""
+
+    def __init__(self, desk: FrontDesk, accounts: Accounts, descriptions: Descriptions) -> None:
+        self._desk = desk
+        self._accounts = accounts
+        self._told = descriptions
+
+    def handlers(self) -> tuple[Any, ...]:
+        told = self._told
+        answers: dict[str, Callable[[Any], Any]] = {
+            "ServerLive": lambda _: {"live": told.live()},
+            "ServerReady": lambda _: {"ready": told.ready()},
+            "ModelReady": lambda r: {"ready": told.ready(*_required(r))},
+            "ServerMetadata": lambda _: told.server(),
+            "ModelMetadata": lambda r: told.model(*_required(r)),
+            "ModelConfig": lambda r: {"config": told.config(*_required(r))},
+            "ModelStatistics": lambda r: told.statistics(r.name, r.version),
+            "RepositoryIndex": lambda r: {"models": told.index(r.ready)},
+        }
+        methods = {
+            name: _unary(_answering(OIP[f"{name}Request"], OIP[f"{name}Response"], answer))
+            for name, answer in answers.items()
+        }
+        methods["ModelInfer"] = _unary(self._infer)
+        check = _answering(HEALTH_V1["HealthCheckRequest"], HEALTH_V1["HealthCheckResponse"], self._health)
+        return (
+            grpc.method_handlers_generic_handler(SERVICE, methods),
+            grpc.method_handlers_generic_handler(HEALTH_SERVICE, {"Check": _unary(check)}),
+        )
+
+    def _health(self, request: Any) -> dict[str, Any]:
+        if request.service not in ("", SERVICE):
+            raise _UnknownService(f"there is no service {request.service[:80]!r}; there is {SERVICE}")
+        return {"status": HEALTH_STATES[1 if self._told.ready() else 2]}
+
+    async def _infer(self, content: bytes, context: Any) -> bytes:
+        desk = self._desk
+        arrived_at = desk.now()
+        remaining = context.time_remaining()
+        model = ""
+        try:
+            request = _parsed(OIP["ModelInferRequest"], content)
+            model = desk.find(request.model_name, request.model_version).name
+            call = InferCall(
+                application=model,
+                pinned=request.model_version or None,
+                tensors=_tensors(request),
+                arrived_at=arrived_at,
+                parameters=_parameters(request.parameters),
+                outputs=tuple(wanted.name for wanted in request.outputs),
+                call_deadline_s=None if remaining is None or remaining > _LONG_S else max(remaining, 1e-6),
+            )
+            reply = await desk.submit(call)
+        except asyncio.CancelledError:
+            self._accounts.refused(model, GONE, "the client went away", "grpc", desk.now() - arrived_at)
+            raise
+        except Exception as error:
+            status, sentence = status_of_error(error), str(error)
+            if status.http >= 500:
+                self._accounts.log.exception("unexpected", method="ModelInfer")
+                sentence = "the server failed to handle this request; its log says why"
+            self._accounts.refused(model, status, sentence, "grpc", desk.now() - arrived_at)
+            await _abort(context, status.grpc, sentence, status.word)
+            raise
+        status = status_of_answer(reply.answer)
+        self._accounts.served(reply, status, "grpc")
+        if status is not OK:
+            await _abort(context, status.grpc, refusal(reply), status.word, reply.retry_after_s)
+        answered: bytes = _response(request, reply).SerializeToString()
+        return answered
+
+
+class _UnknownService(Exception):
+    """A health check of something that is not here."""
+
+
+def _unary(handler: Callable[[bytes, Any], Awaitable[bytes]]) -> Any:
+    return grpc.unary_unary_rpc_method_handler(handler)
+
+
+def _answering(
+    asked: Any, answered: Any, answer: Callable[[Any], Any]
+) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    """A handler that tells what `answer` says, in the response's fields."""
+
+    async def handler(content: bytes, context: Any) -> bytes:
+        try:
+            told = answer(_parsed(asked, content))
+        except _UnknownService as error:
+            await _abort(context, "NOT_FOUND", str(error), "not_found")
+            raise
+        except Exception as error:
+            status = status_of_error(error)
+            await _abort(context, status.grpc, str(error), status.word)
+            raise
+        message = json_format.ParseDict(told, answered(), ignore_unknown_fields=True, descriptor_pool=POOL)
+        written: bytes = message.SerializeToString()
+        return written
+
+    return handler
+
+
+async def _abort(context: Any, code: str, sentence: str, word: str, retry_after_s: int | None = None) -> None:
+    """End the call; does not return. The stable word and Retry-After stand in the trailing metadata."""
+    trailing = [("peekserve-code", word)]
+    if retry_after_s is not None:
+        trailing.append(("retry-after", str(retry_after_s)))
+    await context.abort(grpc.StatusCode[code], sentence, tuple(trailing))
+
+
+def _parsed(kind: Any, content: bytes) -> Any:
+    try:
+        return kind.FromString(content)
+    except DecodeError as error:
+        raise InvalidRequest(f"the message is not a {kind.DESCRIPTOR.name}: {error}") from None
+
+
+def _required(request: Any) -> tuple[str, str]:
+    """The names in a request that must name a model."""
+    if not request.name:
+        raise InvalidRequest("the request names no model")
+    return request.name, request.version
+
+
+def _parameters(parameters: Any) -> dict[str, Scalar]:
+    told: dict[str, Scalar] = {}
+    for name, value in parameters.items():
+        which = value.WhichOneof("parameter_choice")
+        told[name] = None if which is None else getattr(value, which)
+    return told
+
+
+def _tensors(request: Any) -> tuple[Tensor, ...]:
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(request.inputs):
+        raise InvalidRequest(f"there are {len(request.inputs)} inputs and {len(raw)} raw_input_contents")
+    tensors = []
+    for i, item in enumerate(request.inputs):
+        shape = tuple(item.shape)
+        if raw:
+            if item.HasField("contents"):
+                raise InvalidRequest(f"input {item.name!r} has contents beside raw_input_contents")
+            data = from_bytes(item.name, item.datatype, shape, memoryview(raw[i]))
+        else:
+            data = _typed(item, shape)
+        tensors.append(Tensor(item.name, item.datatype, data))
+    return tuple(tensors)
+
+
+def _typed(item: Any, shape: tuple[int, ...]) -> Array:
+    dtype = dtype_of(item.name, item.datatype)
+    check_axes(item.name, shape)
+    place = _CONTENTS.get(item.datatype)
+    if place is None:
+        raise InvalidTensor(f"input {item.name!r}: {item.datatype} comes in raw_input_contents alone")
+    values = list(getattr(item.contents, place))
+    if len(values) != prod(shape):
+        raise InvalidTensor(
+            f"input {item.name!r}: shape {list(shape)} asks for {prod(shape)} elements, {place} has {len(values)}"
+        )
+    try:
+        return np.array(values, dtype).reshape(shape)
+    except OverflowError as error:
+        raise InvalidTensor(f"input {item.name!r}: its data are not {item.datatype}: {error}") from None
+
+
+def _response(request: Any, reply: InferReply) -> Any:
+    """Raw contents for those who sent raw contents, typed ones for those who sent typed ones."""
+    response = OIP["ModelInferResponse"](
+        model_name=reply.application.name, model_version=reply.version, id=request.id
+    )
+    for name, value in reply.parameters().items():
+        _set(response.parameters[name], value)
+    for name in [wanted.name for wanted in request.outputs] or DEFAULT_OUTPUTS:
+        datatype, shape, values = output(reply, name)
+        entry = response.outputs.add(name=name, datatype=datatype, shape=shape)
+        if request.raw_input_contents:
+            blob = strings_to_bytes(values) if isinstance(values, list) else values.tobytes()
+            response.raw_output_contents.append(blob)
+        else:
+            flat = [text.encode() for text in values] if isinstance(values, list) else values.ravel().tolist()
+            getattr(entry.contents, _CONTENTS[datatype]).extend(flat)
+    return response
+
+
+def _set(parameter: Any, value: Scalar) -> None:
+    # bool before int: True is an int, too.
+    for kind, field in (
+        (bool, "bool_param"),
+        (int, "int64_param"),
+        (float, "double_param"),
+        (str, "string_param"),
+    ):
+        if isinstance(value, kind):
+            setattr(parameter, field, value)
+            return

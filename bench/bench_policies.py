@@ -1,9 +1,10 @@
 """CPU time of one decision: `python bench/bench_policies.py [--json]`.
 
 Views of 12 to 500 waiting rows of three applications (5, 4 and 3 variants, 2 to 7 likely classes), drawn from
-fixed seeds: deadlines of 20 to 200 ms, a quarter of them too short for anything but the quickest variant, weights
-that do not all fit, sigmoid and step penalties. The figure is the thread's CPU time of policy.plan(view), arrays for
-the kernel and the plan's own objects included; making the view is not part of it.
+fixed seeds: deadlines of 20 to 200 ms, a quarter of them too short for anything but the quickest variant,
+weights that do not all fit, sigmoid and step penalties. The figure is the thread's CPU time of
+policy.plan(view), arrays for the kernel and the plan's own objects included; making the view is not part of
+it.
 """
 
 import argparse
@@ -109,9 +110,8 @@ def main() -> None:
     if as_json:
         print(json.dumps({"compiled": kernel.COMPILED, "plan": table}))
         return
-    print(
-        f"CPU time of policy.plan(view), us: median (p95); kernel {'compiled' if kernel.COMPILED else 'interpreted'}"
-    )
+    form = "compiled" if kernel.COMPILED else "interpreted"
+    print(f"CPU time of policy.plan(view), us: median (p95); kernel {form}")
     print(f"{'':36}" + "".join(f"{f'{rows} rows':>18}" for rows in ROWS))
     for label, line in table.items():
         cells = (f"{cell['median_us']:.0f} ({cell['p95_us']:.0f})" for cell in line.values())

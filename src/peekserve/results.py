@@ -87,6 +87,12 @@ class Summary:
     believed: float
     p95_s: float
 
+    def __str__(self) -> str:
+        return (
+            f"utility {self.utility:.3f} [{self.low:.3f}, {self.high:.3f}], {self.deadlines_met:.1%} in time, "
+            f"{self.accuracy:.1%} right, {self.by_peek:.1%} answered by the peek"
+        )
+
 
 def summary(rows: Sequence[Row], seed: int = 0) -> Summary:
     """Summarise one run (or one application of it). Raises ValueError without rows."""

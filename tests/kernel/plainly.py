@@ -1,4 +1,5 @@
-"""The kernel's rules once more, as plainly as they can be said and with nothing clever: the yardstick of its search."""
+"""The kernel's rules once more, as plainly as they can be said and with nothing clever: the yardstick of
+its search."""
 
 from dataclasses import dataclass, replace
 from itertools import permutations, product

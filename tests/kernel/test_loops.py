@@ -49,11 +49,12 @@ def test_nothing_is_left_of_an_answer_that_was_due_on_arrival():
         assert loops.penalty(kind, 0.0, 1e-6, empty.x, empty.p, empty.start.astype(np.int64)) == 1.0
 
 
-# ---- random cases ------------------------------------------------------------------------------------------------
+# ---- random cases ------------------------------------------------------------------------------------------
 
 
 def a_case(seed: int, lanes: int = 3, rows: int = 7, workers: int = 1) -> tuple[Outlook, Items, bool]:
-    """A few groups of random rows under random switches; lanes are sometimes split, so that neighbours can merge."""
+    """A few groups of random rows under random switches; lanes are sometimes split, so that neighbours can
+    merge."""
     rng = np.random.default_rng([seed, 1])
     drop, short_circuit, merge, aware, rescue, split = (bool(b) for b in rng.random(6) < 0.5)
     view = a_random_view(seed, rows=int(rng.integers(1, rows + 1)), lanes=lanes, workers=workers)
@@ -138,7 +139,7 @@ def test_too_many_candidates_or_groups_are_left_to_greedy():
     )
 
 
-# ---- compiled and interpreted ------------------------------------------------------------------------------------
+# ---- compiled and interpreted ------------------------------------------------------------------------------
 
 
 def test_compiled_and_interpreted_plans_are_the_same_to_the_last_bit(monkeypatch):
@@ -164,7 +165,7 @@ def test_compiled_and_interpreted_plans_are_the_same_to_the_last_bit(monkeypatch
         assert [type(a) for a in answers[0][2][0]] == [float, bool]
 
 
-# ---- stories -----------------------------------------------------------------------------------------------------
+# ---- stories -----------------------------------------------------------------------------------------------
 
 
 def placed(view, switches=None, *, rescue=False, groups=True, by_accuracy=False):

@@ -66,7 +66,8 @@ class A_Row:  # noqa: N801
 
 
 def a_row(lane: int = 0, due: float = 1.0, **more) -> A_Row:
-    """A row that is due in `due` seconds; `accuracy` is what awareness believes, the profile's if not said."""
+    """A row that is due in `due` seconds; `accuracy` is what awareness believes, the profile's if not
+    said."""
     return A_Row(lane, due, **more)
 
 
@@ -81,7 +82,8 @@ class A_Worker:  # noqa: N801
 def a_worker(
     free: float = 0.0, resident: Sequence[str] = (), budget: float = inf, slower: float = 1.0
 ) -> A_Worker:
-    """A worker, free in `free` seconds, that will hold these weights by then ("LANE/VARIANT" unless named)."""
+    """A worker, free in `free` seconds, that will hold these weights by then ("LANE/VARIANT" unless
+    named)."""
     return A_Worker(free, resident, budget, slower)
 
 
@@ -178,7 +180,8 @@ def _latency(lane: A_Lane, slower: float) -> np.ndarray:
 
 
 def a_random_view(seed: int, rows: int = 8, lanes: int = 2, workers: int = 1, *, easy: bool = False) -> View:
-    """A view drawn from a seed: every penalty, tight and loose deadlines, budgets that hold one to all weights.
+    """A view drawn from a seed: every penalty, tight and loose deadlines, budgets that hold one to all
+    weights.
 
     `easy`: the usual case in service, every variant allowed and every row peeked at.
     """
@@ -253,7 +256,8 @@ def penalties(view: View, row: int) -> Penalty:
 
 
 def carried_out(view: View, plan: Plan, accuracy: np.ndarray) -> float:
-    """The utility of a plan, summed over rows, by doing as it says: batch after batch, loading and evicting."""
+    """The utility of a plan, summed over rows, by doing as it says: batch after batch, loading and
+    evicting."""
     total = sum(
         view.instant[row] * (1.0 - penalties(view, row).at(view.now - view.due_at[row], 1.0))
         for row in plan.instant

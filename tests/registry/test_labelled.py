@@ -76,9 +76,7 @@ def test_data_that_do_not_fit_are_named(tmp_path, arrays, message):
 
 def test_all_faults_come_together(tmp_path):
     labelled(tmp_path / "d.npz", labels=np.full(6, 9), image=np.zeros((6, 1), np.float32))
-    with pytest.raises(
-        InvalidData, match=r"label 9 in row 0(?s:.*)has shape \[6, 1\]; it needs \[n, 2, 2\]"
-    ):
+    with pytest.raises(InvalidData, match=r"label 9 in row 0(?s:.*)has shape \[6, 1\]; it needs \[n, 2, 2\]"):
         read_labelled(tmp_path / "d.npz", an_application(IMAGE))
 
 

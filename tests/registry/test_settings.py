@@ -104,7 +104,7 @@ def test_addresses(tmp_path, address, read):
         ("workers: [{device: tpu:0}]", "peekserve.yaml:1: workers[0].device: 'tpu:0' is no device"),
         ("policy: {aware: yes}", "peekserve.yaml:1: policy.aware: unknown value 'yes'; known: true, false"),
         ("limits: {rows: 0}", "peekserve.yaml:1: limits.rows: 0 is not 1 or more"),
-        ("[a]", "peekserve.yaml:1: must be a mapping, not a list"),
+        ("[a]", "peekserve.yaml:1: must be a mapping of settings"),
     ],
 )
 def test_each_mistake_is_named(tmp_path, text, message):

@@ -35,6 +35,7 @@ def test_a_paced_runtime_needs_a_stated_timing():
         runtime.load(a_variant(timing=takes(1.0)), CLASSES)
 
 
+@pytest.mark.whole
 def test_waiting_ends_within_a_tenth_of_a_millisecond():
     clock = WallClock()
     late = []

@@ -1,5 +1,6 @@
 """Tiny models as ONNX files, and the application that they belong to."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,18 @@ def save_linear(path: Path, width: int = COLUMNS, hidden: int = 0) -> Path:
     rng = np.random.default_rng(5)
     sizes = [width, hidden, CLASSES] if hidden else [width, CLASSES]
     nodes, weights, last = [], [], "x"
-    for i, (rows, columns) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (rows, columns) in enumerate(pairwise(sizes)):
         weights.append(numpy_helper.from_array(rng.standard_normal((rows, columns), np.float32), f"w{i}"))
         nodes.append(helper.make_node("MatMul", [last, f"w{i}"], [f"h{i}"]))
         last = f"h{i}"
     nodes[-1].output[0] = "y"
-    return _save(path, nodes, [("x", TensorProto.FLOAT, ["n", width])], [("y", TensorProto.FLOAT, ["n", CLASSES])], weights)
+    return _save(
+        path,
+        nodes,
+        [("x", TensorProto.FLOAT, ["n", width])],
+        [("y", TensorProto.FLOAT, ["n", CLASSES])],
+        weights,
+    )
 
 
 def save_slow(path: Path, steps: int = 2_000_000_000) -> Path:
@@ -54,7 +61,13 @@ def save_slow(path: Path, steps: int = 2_000_000_000) -> Path:
         numpy_helper.from_array(np.array(steps, np.int64), "steps"),
         numpy_helper.from_array(np.ones((COLUMNS, CLASSES), np.float32), "w"),
     ]
-    return _save(path, nodes, [("x", TensorProto.FLOAT, ["n", COLUMNS])], [("y", TensorProto.FLOAT, ["n", CLASSES])], weights)
+    return _save(
+        path,
+        nodes,
+        [("x", TensorProto.FLOAT, ["n", COLUMNS])],
+        [("y", TensorProto.FLOAT, ["n", CLASSES])],
+        weights,
+    )
 
 
 def _save(path: Path, nodes, inputs, outputs, weights) -> Path:

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from tests.server.scripted import Doors, ScriptedBackend, by_first_value, each_row_its_own, never
 
 from peekserve.domain.request import Outcome, Reason
 from peekserve.server.frontdesk import Limits
+from tests.server.scripted import Doors, ScriptedBackend, by_first_value, each_row_its_own, never
 
 X = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [2, 0, 0, 0]}
 

@@ -42,7 +42,7 @@ class Share:
     def interval(self) -> tuple[float, float]:
         n, p = self.of, self.value
         centre, half = p + Z * Z / (2 * n), Z * float(np.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n)))
-        return (centre - half) / (1 + Z * Z / n), (centre + half) / (1 + Z * Z / n)
+        return max(0.0, (centre - half) / (1 + Z * Z / n)), min(1.0, (centre + half) / (1 + Z * Z / n))
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -70,7 +70,9 @@ def measure(place: Path, parts: tuple[str, ...] = ("validation", "test")) -> lis
     said = declaration(place / "application.yaml")
     data = {part: Split.read(place / f"{part}.npz") for part in parts}
     labels = {part: split.labels for part, split in data.items()}
-    made = [Measured(PEEK, {part: votes(said, place, split).argmax(1) for part, split in data.items()}, labels)]
+    made = [
+        Measured(PEEK, {part: votes(said, place, split).argmax(1) for part, split in data.items()}, labels)
+    ]
     for variant in said["variants"]:
         answered = {part: answers(said, place, variant, split).argmax(1) for part, split in data.items()}
         made.append(Measured(variant, answered, labels))
@@ -168,5 +170,7 @@ def main(names: list[str]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], help="which applications; all, when none is named")
+    parser.add_argument(
+        "names", nargs="*", choices=[*NAMES, []], help="which applications; all, when none is named"
+    )
     main(parser.parse_args().names or list(NAMES))

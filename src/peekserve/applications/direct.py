@@ -58,7 +58,9 @@ def probabilities(raw: NDArray[Any], spec: Mapping[str, Any], classes: list[str]
     return np.asarray(values / values.sum(1, keepdims=True))
 
 
-def feeds(said: Mapping[str, Any], variant: str, split: Split, batch: int) -> list[tuple[Any, dict[str, Any]]]:
+def feeds(
+    said: Mapping[str, Any], variant: str, split: Split, batch: int
+) -> list[tuple[Any, dict[str, Any]]]:
     """The split as batches of at most `batch` rows: (row indices, tensors by the model's own names).
 
     Rows of a ragged input are put with others of their own bucket, so that no row's padding depends on its company.
@@ -73,7 +75,9 @@ def feeds(said: Mapping[str, Any], variant: str, split: Split, batch: int) -> li
     for size in np.unique(bucket):
         members = np.flatnonzero(bucket == size)
         for rows in np.array_split(members, -(-len(members) // batch)):
-            values = {n: split.inputs[n][rows][:, :size] if n in ragged else split.inputs[n][rows] for n in wanted}
+            values = {
+                n: split.inputs[n][rows][:, :size] if n in ragged else split.inputs[n][rows] for n in wanted
+            }
             made.append((rows, {spec["name"]: tensor(values[n], spec) for n, spec in wanted.items()}))
     return made
 

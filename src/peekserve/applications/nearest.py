@@ -20,7 +20,10 @@ def statistics(rows: list[NDArray[np.float32]]) -> Features:
     """Of every channel of [t, channels]: mean, deviation, least, greatest, energy of the differences."""
     seen = [r.reshape(len(r), -1).astype(np.float64) for r in rows]
     return np.array(
-        [np.concatenate([r.mean(0), r.std(0), r.min(0), r.max(0), (np.diff(r, axis=0) ** 2).mean(0)]) for r in seen]
+        [
+            np.concatenate([r.mean(0), r.std(0), r.min(0), r.max(0), (np.diff(r, axis=0) ** 2).mean(0)])
+            for r in seen
+        ]
     )
 
 
@@ -33,7 +36,10 @@ def spectrum(rows: list[NDArray[np.float32]], bins: int) -> Features:
 def own_rows(split: Split, name: str) -> list[NDArray[np.float32]]:
     """Each row at its own length."""
     values = split.inputs[name]
-    return [row[:n] for row, n in zip(values, split.lengths.get(name, [values.shape[1]] * len(split)), strict=True)]
+    return [
+        row[:n]
+        for row, n in zip(values, split.lengths.get(name, [values.shape[1]] * len(split)), strict=True)
+    ]
 
 
 def votes(said: Mapping[str, Any], root: Path, split: Split) -> NDArray[np.int64]:

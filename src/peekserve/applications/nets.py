@@ -10,7 +10,9 @@ def conv(dims: int, wide: int, out: int, kernel: int = 3, stride: int = 1) -> nn
         return nn.Sequential(
             nn.Conv1d(wide, out, kernel, stride, padding=kernel // 2, bias=False), nn.BatchNorm1d(out)
         )
-    return nn.Sequential(nn.Conv2d(wide, out, kernel, stride, padding=kernel // 2, bias=False), nn.BatchNorm2d(out))
+    return nn.Sequential(
+        nn.Conv2d(wide, out, kernel, stride, padding=kernel // 2, bias=False), nn.BatchNorm2d(out)
+    )
 
 
 class Block(nn.Module):

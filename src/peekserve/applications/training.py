@@ -15,8 +15,21 @@ from torch.nn import functional
 
 OPSET = 17
 
-# The training rows as they are seen in one epoch: the model's inputs, in the order of its arguments, and the labels.
-Epoch = Callable[[np.random.Generator], tuple[list[NDArray[np.float32]], NDArray[np.int64]]]
+Batch = tuple[
+    list[NDArray[np.float32]], NDArray[np.int64]
+]  # the model's inputs in the order of its arguments, labels
+Epoch = Callable[
+    [np.random.Generator], list[Batch]
+]  # the training rows as they are seen in one epoch, shuffled
+
+
+def shuffled(
+    inputs: list[NDArray[np.float32]], labels: NDArray[np.int64], rng: np.random.Generator, size: int = 64
+) -> list[Batch]:
+    """All rows in random batches of about `size`."""
+    order = rng.permutation(len(labels))
+    parts = np.array_split(order, max(1, -(-len(labels) // size)))
+    return [([values[rows] for values in inputs], labels[rows]) for rows in parts]
 
 
 def seeded(seed: int) -> None:
@@ -27,24 +40,21 @@ def seeded(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def fit(net: nn.Module, epoch: Epoch, epochs: int, seed: int, peak: float = 4e-3, batch: int = 64) -> nn.Module:
+def fit(net: nn.Module, epoch: Epoch, epochs: int, seed: int, peak: float = 4e-3) -> nn.Module:
     """AdamW with one rise and fall of the learning rate up to `peak`; `epoch(rng)` may augment anew each time."""
     rng = np.random.default_rng(seed)
-    rows = len(epoch(np.random.default_rng(seed))[1])
-    steps = (rows + batch - 1) // batch
     optimiser = torch.optim.AdamW(net.parameters(), lr=peak, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=epochs * steps)
+    # A step an epoch: where lengths vary, the number of batches does from epoch to epoch.
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, epochs=epochs, steps_per_epoch=1)
     net.train()
     for _ in range(epochs):
-        inputs, labels = epoch(rng)
-        tensors, target = [torch.from_numpy(i) for i in inputs], torch.from_numpy(labels)
-        for chosen in torch.from_numpy(rng.permutation(rows)).tensor_split(steps):
-            scores = net(*(tensor[chosen] for tensor in tensors))
-            loss = functional.cross_entropy(scores, target[chosen], label_smoothing=0.05)
+        for inputs, labels in epoch(rng):
+            scores = net(*(torch.from_numpy(values) for values in inputs))
+            loss = functional.cross_entropy(scores, torch.from_numpy(labels), label_smoothing=0.05)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            schedule.step()
+        schedule.step()
     return net.eval()
 
 

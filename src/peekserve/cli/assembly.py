@@ -6,9 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-
 
 from peekserve.clock import WallClock
 from peekserve.core.spec import SchedulerSpec
@@ -17,6 +15,7 @@ from peekserve.domain.profile import Timing
 from peekserve.errors import DataUnavailable, InvalidConfiguration
 from peekserve.live.driver import LiveDriver
 from peekserve.live.journalling import Journalling
+from peekserve.peeking.base import Results
 from peekserve.peeking.peek import Peek, build_peek
 from peekserve.peeking.peeker import Peeker
 from peekserve.policies.base import Switches
@@ -45,8 +44,8 @@ class Layout:
 
 
 def lay_out(settings: ServerSettings) -> Layout:
-    """Cores for the front and the workers. A worker that names no core gets one of its own, from the last core
-    downwards, as long as one is left for the front; on a machine of one core everybody shares."""
+    """Cores for the front and the workers. A worker that names no core gets one of its own, from the last
+    core downwards, as long as one is left for the front; on a machine of one core everybody shares."""
     have = sorted(os.sched_getaffinity(0))
     named = {core for slot in settings.workers for core in slot.cores}
     spare = [core for core in have if core not in named]
@@ -81,14 +80,16 @@ def read_profiled(root: Path, store: Store, devices: Sequence[str], tell: Tell) 
     applications = []
     for application in repository.applications:
         for device in dict.fromkeys(devices):
-            application = with_profiles(application, store, fingerprint(), validation_sha(application), device)
+            application = with_profiles(
+                application, store, fingerprint(), validation_sha(application), device
+            )
         applications.append(application)
     return tuple(applications)
 
 
 def time_provisionally(application: Application, slot: Slot, samples: Sequence[Inputs]) -> Application:
-    """Give a quick timing to each variant that has none on the slot's device, marked as provisional: it can be served
-    at once, and a profile says more."""
+    """Give a quick timing to each variant that has none on the slot's device, marked as provisional: it can
+    be served at once, and a profile says more."""
     missing = [v for v in application.variants if slot.device not in v.timing]
     if not missing:
         return application
@@ -133,7 +134,8 @@ class WorkerStopwatch:
 
 
 def sample_inputs(application: Application, labelled: Labelled | None) -> list[Inputs]:
-    """One set of inputs for each shape bucket, to time batches with: real rows where there are some, else zeros."""
+    """One set of inputs for each shape bucket, to time batches with: real rows where there are some, else
+    zeros."""
     import numpy as np
 
     by_bucket: dict[int, Inputs] = {}
@@ -160,7 +162,9 @@ def make_peek(application: Application) -> Peek | None:
         return None
     reference = labelled_of(application.peek.reference, application)
     if reference is None:
-        raise DataUnavailable(f"{application.name}: the peek's reference data {application.peek.reference} are missing")
+        raise DataUnavailable(
+            f"{application.name}: the peek's reference data {application.peek.reference} are missing"
+        )
     return build_peek(application.peek, application, reference.inputs, reference.labels, reference.lengths)
 
 
@@ -168,7 +172,6 @@ def scheduler_spec(settings: ServerSettings) -> SchedulerSpec:
     """What the settings say of the scheduler."""
     policy = settings.policy
     switches = Switches(policy.aware, policy.short_circuit, policy.drop, policy.merge)
-    on_miss = OnMiss(settings.on_miss) if settings.on_miss else None
     return SchedulerSpec(
         policy=policy.name,
         switches=switches,
@@ -178,8 +181,8 @@ def scheduler_spec(settings: ServerSettings) -> SchedulerSpec:
         margin_s=settings.margin_s,
         patience_s=settings.peek_patience_s,
         # Nobody would use what a peek finds: then there is none, and its time is saved.
-        peek=policy.aware or policy.short_circuit or on_miss in (None, OnMiss.DEGRADE),
-        on_miss=on_miss,
+        peek=policy.aware or policy.short_circuit or settings.on_miss in (None, OnMiss.DEGRADE),
+        on_miss=settings.on_miss,
         max_rows=settings.limits.waiting_rows,
     )
 
@@ -205,18 +208,24 @@ class Core:
 
 
 def start_core(
-    settings: ServerSettings, applications: Sequence[Application], layout: Layout, loop: asyncio.AbstractEventLoop
+    settings: ServerSettings,
+    applications: Sequence[Application],
+    layout: Layout,
+    loop: asyncio.AbstractEventLoop,
 ) -> Core:
     """Bring up scheduler, workers and peeks on the running loop."""
     clock = WallClock()
     spec = scheduler_spec(settings)
     by_name: Mapping[str, Application] = {app.name: app for app in applications}
     workers = ProcessWorkers(layout.slots, by_name, loop, clock)
-    peeks = {app.name: peek for app in applications if (peek := make_peek(app)) is not None} if spec.peek else {}
+    found = ((app.name, make_peek(app)) for app in applications if spec.peek)
+    peeks = {name: peek for name, peek in found if peek is not None}
     driver: LiveDriver
-    peeker = None
-    if peeks:
-        peeker = Peeker(peeks, partial(loop.call_soon_threadsafe, lambda results: driver.post_peeks(results)))
+
+    def report(results: Results) -> None:  # in the peeking thread
+        loop.call_soon_threadsafe(driver.post_peeks, results)
+
+    peeker = Peeker(peeks, report) if peeks else None
     driver = LiveDriver(spec.build(applications), applications, workers, peeker, clock, loop)
     journal = None
     if settings.journal:
@@ -233,5 +242,3 @@ def start_core(
 def boot_id() -> str:
     """Distinct for each start of a server."""
     return f"{time.time_ns() // 1000:x}"
-
-

@@ -20,7 +20,9 @@ def check(root: Path, as_json: bool) -> int:
         return 3 if errors else 0
     console = Console(highlight=False, soft_wrap=True)
     for problem in problems:
-        console.print(str(problem), style="red" if problem.severity is Severity.ERROR else "yellow", markup=False)
+        console.print(
+            str(problem), style="red" if problem.severity is Severity.ERROR else "yellow", markup=False
+        )
     warnings = len(problems) - errors
     if not errors:
         console.print(f"{root}: good" + (f", {warnings} warnings" if warnings else ""), style="green")

@@ -1,4 +1,5 @@
-"""`peekserve`: one line for each command. What a command needs is imported when it runs, so that --help is quick.
+"""`peekserve`: one line for each command. What a command needs is imported when it runs, so that --help is
+quick.
 
 Exit codes: 0 good, 1 failure, 2 usage, 3 configuration or data invalid, 4 a stated goal was not met.
 """
@@ -28,7 +29,9 @@ Json = Annotated[bool, typer.Option("--json", help="For machines: one JSON docum
 def demo(
     apps: Annotated[str, typer.Option(help="Which applications, with commas.")] = "digits,watch,appliances",
     seconds: Annotated[float, typer.Option(help="Length of each live run.", min=1.0)] = 6.0,
-    overload: Annotated[float, typer.Option(help="Load, in shares of what the best variants can carry.")] = 1.5,
+    overload: Annotated[
+        float, typer.Option(help="Load, in shares of what the best variants can carry.")
+    ] = 1.5,
     seed: Annotated[int, typer.Option(help="Of arrivals and samples.")] = 1,
     prepare: Annotated[Path | None, typer.Option(help="Only write the repository to this folder.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave a server running at the end.")] = False,
@@ -54,7 +57,8 @@ def serve(
     """Serve a repository over the Open Inference Protocol."""
     from peekserve.cli.serve import serve as run
 
-    given = {"http": http, "grpc": grpc, "policy.name": policy, "planning": planning, "journal": journal, "state": state}
+    given = {"http": http, "grpc": grpc, "planning": planning, "journal": journal, "state": state}
+    given["policy.name"] = policy
     flags = {key: value for key, value in given.items() if value is not None}
     for pair in set_ or ():
         key, equals, value = pair.partition("=")
@@ -76,7 +80,9 @@ def check(repo: Repo, as_json: Json = False) -> None:
 def profile(
     repo: Repo,
     apps: Annotated[str | None, typer.Option(help="Only these applications, with commas.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="About a fifth of a second for each variant.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="About a fifth of a second for each variant.")
+    ] = False,
     again: Annotated[bool, typer.Option("--again", help="Measure also what was measured before.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -104,7 +110,9 @@ def infer(
 @app.command()
 def simulate(
     repo: Repo,
-    policy: Annotated[str, typer.Option(help="One policy or several, with commas.")] = "lo-edf,grouped,sneakpeek",
+    policy: Annotated[
+        str, typer.Option(help="One policy or several, with commas.")
+    ] = "lo-edf,grouped,sneakpeek",
     rate: Annotated[float, typer.Option(help="Requests per second, all applications together.")] = 200.0,
     seconds: Annotated[float, typer.Option(help="Length of the simulated run.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Of arrivals, samples and times.")] = 1,
@@ -118,7 +126,8 @@ def simulate(
 
 @app.command()
 def replay(
-    journal: Annotated[Path, typer.Argument(help="A journal written by serve --journal.")], as_json: Json = False
+    journal: Annotated[Path, typer.Argument(help="A journal written by serve --journal.")],
+    as_json: Json = False,
 ) -> None:
     """Feed a journal to a fresh scheduler and compare its commands with those recorded."""
     from peekserve.cli.replay import replay as run

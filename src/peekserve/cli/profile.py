@@ -53,7 +53,8 @@ def profile(root: Path, apps: Sequence[str] | None, quick: bool, again: bool, as
         for app in chosen:
             Session(app, store, layout.slots[0], front, effort, again, step).run()
         profiled = [
-            with_profiles(app, store, fingerprint(), validation_sha(app), layout.slots[0].device) for app in chosen
+            with_profiles(app, store, fingerprint(), validation_sha(app), layout.slots[0].device)
+            for app in chosen
         ]
     if as_json:
         print(json.dumps({app.name: _as_json(app, layout.slots[0].device) for app in profiled}))
@@ -122,7 +123,8 @@ class Session:
                 self._step(f"{app.name}/{variant.name}: validation")
                 if validation is not None:
                     runtime.load(variant, len(app.classes))
-                    parts = [(inputs, validation.labels[rows]) for _, rows, inputs in bucketed(validation, app)]
+                    cut = bucketed(validation, app)
+                    parts = [(inputs, validation.labels[rows]) for _, rows, inputs in cut]
                     quality, _ = measure_quality(variant, len(app.classes), parts, runtime)
                     self._store.put_quality(key, self._validation_sha, quality)
         self._profile_peek(validation)
@@ -137,7 +139,12 @@ class Session:
         if not self._again and self._store.peek_quality(key, self._validation_sha) is not None:
             return
         profile = profile_peek(
-            peek, self._app.prior, validation.inputs, validation.labels, WallClock(), lengths=validation.lengths
+            peek,
+            self._app.prior,
+            validation.inputs,
+            validation.labels,
+            WallClock(),
+            lengths=validation.lengths,
         )
         self._store.put_peek_quality(key, self._validation_sha, profile.quality)
         self._store.put_peek_latency(key, fingerprint(), profile.latency)
@@ -146,7 +153,18 @@ class Session:
 def table(app: Application, device: str) -> Table:
     """Both tables of one application, as people read them."""
     shown = Table(title=f"{app.name}: {len(app.classes)} classes", title_justify="left", header_style="bold")
-    for column in ("variant", "accuracy", "lowest recall", "1 row", "8 rows", "32 rows", "p95-median", "load", "memory"):
+    columns = (
+        "variant",
+        "accuracy",
+        "lowest recall",
+        "1 row",
+        "8 rows",
+        "32 rows",
+        "p95-median",
+        "load",
+        "memory",
+    )
+    for column in columns:
         shown.add_column(column, justify="left" if column == "variant" else "right")
     for variant in app.variants:
         timing = variant.timing.get(device)
@@ -173,7 +191,8 @@ def _timing_cells(timing: Timing | None) -> list[str]:
     curve = timing.curve(0)
     mark = "~" if timing.provisional else ""
     sizes = [f"{mark}{curve.seconds(n) * 1e3:.2f} ms" for n in (1, 8, 32)]
-    return [*sizes, f"{curve.spread_s() * 1e3:.2f} ms", f"{timing.load_s * 1e3:.0f} ms", f"{timing.bytes / 2**20:.1f} MiB"]
+    memory = f"{timing.bytes / 2**20:.1f} MiB"
+    return [*sizes, f"{curve.spread_s() * 1e3:.2f} ms", f"{timing.load_s * 1e3:.0f} ms", memory]
 
 
 def _as_json(app: Application, device: str) -> dict[str, object]:

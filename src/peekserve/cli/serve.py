@@ -1,6 +1,7 @@
 """`peekserve serve`: a repository, served until it is told to stop."""
 
 import asyncio
+import importlib.util
 import json
 import os
 import signal
@@ -8,9 +9,11 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from peekserve import __version__
 from peekserve.cli.assembly import (
+    Layout,
     boot_id,
     labelled_of,
     lay_out,
@@ -29,9 +32,12 @@ from peekserve.server.frontdesk import FrontDesk, Limits
 from peekserve.server.http_api import make_app
 from peekserve.server.logs import make_logger
 from peekserve.server.observing import Following
-from peekserve.server.run import HttpServer
+from peekserve.server.run import HttpServer, run
 from peekserve.server.statistics import Statistics
 from peekserve.server.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from peekserve.server.oip import GrpcServer
 
 READY_WITHIN_S = 120.0
 
@@ -39,7 +45,8 @@ READY_WITHIN_S = 120.0
 def serve(root: Path, flags: Mapping[str, str], drain_s: float = 10.0) -> None:
     """Read the repository, serve it, print one JSON line when ready, and return after SIGTERM or SIGINT.
 
-    Raises InvalidConfiguration when the repository or the settings are wrong, NotReady when no worker comes up.
+    Raises InvalidConfiguration when the repository or the settings are wrong, NotReady when no worker comes
+    up.
     """
     settings, _ = read_settings(root, os.environ, flags)
     layout = lay_out(settings)
@@ -51,18 +58,13 @@ def serve(root: Path, flags: Mapping[str, str], drain_s: float = 10.0) -> None:
         for app in applications
         for slot in layout.slots[:1]
     )
-    try:
-        import uvloop
-
-        run = uvloop.run
-    except ImportError:
-        run = asyncio.run
-    run(_serve(settings, applications, drain_s))
+    run(_serve(settings, applications, layout, drain_s))
 
 
-async def _serve(settings: ServerSettings, applications: tuple[Application, ...], drain_s: float) -> None:
+async def _serve(
+    settings: ServerSettings, applications: tuple[Application, ...], layout: Layout, drain_s: float
+) -> None:
     loop = asyncio.get_running_loop()
-    layout = lay_out(settings)
     core = start_core(settings, applications, layout, loop)
     log = make_logger(level=settings.log)
     telemetry = Telemetry(__version__)
@@ -72,6 +74,7 @@ async def _serve(settings: ServerSettings, applications: tuple[Application, ...]
     accounts = Accounts(telemetry, log)
     descriptions = Descriptions(desk, statistics, __version__)
     http = HttpServer(make_app(desk, accounts, descriptions), settings.http.host, settings.http.port)
+    grpc = _grpc_server(settings, desk, accounts, descriptions)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _asked_to_stop, stopping, number)
@@ -81,15 +84,36 @@ async def _serve(settings: ServerSettings, applications: tuple[Application, ...]
             await asyncio.wait_for(core.driver.until_ready(), READY_WITHIN_S)
         except TimeoutError:
             raise NotReady(f"no worker came up and loaded its models within {READY_WITHIN_S:.0f} s") from None
-        ready = {"ready": True, "http": f"{host}:{port}", "pid": os.getpid(), "models": [a.name for a in applications]}
+        ready: dict[str, Any] = {"ready": True, "http": f"{host}:{port}"}
+        if grpc is not None:
+            host, port = await grpc.start()
+            ready["grpc"] = f"{host}:{port}"
+        ready |= {"pid": os.getpid(), "policy": settings.policy.name}
+        ready["models"] = [a.name for a in applications]
         print(json.dumps(ready), flush=True)
-        log.info("ready", http=f"{host}:{port}", policy=settings.policy.name)
+        log.info("ready", **ready)
         await stopping.wait()
         log.info("draining", open=core.driver.open_requests)
         await core.driver.drain(drain_s)
         await http.stop()
+        if grpc is not None:
+            await grpc.stop(1.0)
     finally:
         core.stop()
+
+
+def _grpc_server(
+    settings: ServerSettings, desk: FrontDesk, accounts: Accounts, descriptions: Descriptions
+) -> "GrpcServer | None":
+    """The gRPC door, where it is wanted and its packages are here."""
+    if settings.grpc is None:
+        return None
+    if importlib.util.find_spec("grpc") is None:
+        _tell("no gRPC: it comes with pip install 'peekserve[grpc]'; --grpc off says that none is wanted")
+        return None
+    from peekserve.server.oip import GrpcServer
+
+    return GrpcServer(desk, accounts, descriptions, settings.grpc.host, settings.grpc.port)
 
 
 def _asked_to_stop(stopping: asyncio.Event, number: signal.Signals) -> None:

@@ -1,46 +1,48 @@
 """The innermost loops of the five SneakPeek policies, as plain array code.
 
 The question. A view of the backlog has been cut into *items*: rows of one lane (an application and a shape
-bucket) that one variant shall serve. A policy that looks at requests one by one hands in an item for each row, a
-policy that groups hands in an item for each group. An answer gives each item a variant on a worker, or the peek's
-own answer, and an order. Its value is the sum over rows of
+bucket) that one variant shall serve. A policy that looks at requests one by one hands in an item for each
+row, a policy that groups hands in an item for each group. An answer gives each item a variant on a worker, or
+the peek's own answer, and an order. Its value is the sum over rows of
 
     utility = accuracy[row, variant] * (1 - penalty(finish - due))        (SneakPeek, eq. 2)
 
 where accuracy is whatever the policy believes, and all times are seconds from now.
 
-Finish. An item placed on a worker is run in consecutive chunks of at most `max_batch` rows. All rows of a chunk
-start and finish together: finish = start + load + latency(variant, rows), where start is when the worker has
-done all before it. Latency by rows never falls. If the last batch of the worker has the same lane and variant and
-room left, and `merge` is on, the first chunk extends that batch instead, which then finishes at its own start +
-latency(rows of both); that is accepted only if no row that was in it before loses utility.
+Finish. An item placed on a worker is run in consecutive chunks of at most `max_batch` rows. All rows of a
+chunk start and finish together: finish = start + load + latency(variant, rows), where start is when the
+worker has done all before it. Latency by rows never falls. If the last batch of the worker has the same lane
+and variant and room left, and `merge` is on, the first chunk extends that batch instead, which then finishes
+at its own start + latency(rows of both); that is accepted only if no row that was in it before loses utility.
 
-Residency. A worker holds weights under a budget of bytes, least recently used first. Using weights moves them to
-the recent end. Absent ones cost `load_s`, and before that the least recently used are evicted until they fit.
-Weights larger than the whole budget cannot be used. The list is carried along the plan, so what one item
+Residency. A worker holds weights under a budget of bytes, least recently used first. Using weights moves them
+to the recent end. Absent ones cost `load_s`, and before that the least recently used are evicted until they
+fit. Weights larger than the whole budget cannot be used. The list is carried along the plan, so what one item
 evicts the next one has to load again.
 
-Rows left out. With `drop`, a batch is of no use to a row that would be late in it and lose all to the penalty;
-with `rescue`, neither to a row that the peek's answer, given now, serves better. The chunk is then the largest
-number c of rows such that c of them can use a batch of c, the first such in order; the rows passed over
-stay, or are rescued, and the rest go on to the next chunk. A chunk of nothing costs nothing: no load, no time.
+Rows left out. With `drop`, a batch is of no use to a row that would be late in it and lose all to the
+penalty; with `rescue`, neither to a row that the peek's answer, given now, serves better. The chunk is then
+the largest number c of rows such that c of them can use a batch of c, the first such in order; the rows
+passed over stay, or are rescued, and the rest go on to the next chunk. A chunk of nothing costs nothing: no
+load, no time.
 
-The peek's answer is a candidate for an item when each of its rows has one: latency 0, finish = now, no worker.
-`worth[row]` is what it is worth (profiled accuracy, less the penalty of a row already overdue), -1 for none.
+The peek's answer is a candidate for an item when each of its rows has one: latency 0, finish = now, no
+worker. `worth[row]` is what it is worth (profiled accuracy, less the penalty of a row already overdue), -1
+for none.
 
 Greedy (Algorithm 1, second half): the items in the order given, each at the worker and variant that adds
 most; ties go to the earlier finish, then to the lower worker, then to the lower variant.
 
 Exact (Algorithm 1, first half), for one worker: depth first over all orders and choices. The peek's answer
 touches no worker, so it need be tried only ahead of all models and in rising order of items. A branch is cut
-when what it has gained plus an upper bound of the rest cannot beat the best plan so far, which at first is the
-greedy one. The bound of an item still to come: the best over variants of the sum over its rows of the utility
-each would have if its chunk held nothing else and started as soon as the worker is free (or if it alone joined
-the last batch), and the peek's worth where that is more. It is never too low, because (1) time on the worker
-only grows, also where other items load what this one needs, (2) weights that are resident later without being
-so now were loaded in between, and that took at least load_s, (3) latency never falls with rows and a penalty never
-falls with lateness. Work is counted in rows looked at, not in time, so the same view has the same
-plan on any machine; when it runs out, the best plan so far is returned and said not to be proven.
+when what it has gained plus an upper bound of the rest cannot beat the best plan so far, which at first is
+the greedy one. The bound of an item still to come: the best over variants of the sum over its rows of the
+utility each would have if its chunk held nothing else and started as soon as the worker is free (or if it
+alone joined the last batch), and the peek's worth where that is more. It is never too low, because (1) time
+on the worker only grows, also where other items load what this one needs, (2) weights that are resident later
+without being so now were loaded in between, and that took at least load_s, (3) latency never falls with rows
+and a penalty never falls with lateness. Work is counted in rows looked at, not in time, so the same view has
+the same plan on any machine; when it runs out, the best plan so far is returned and said not to be proven.
 """
 
 from typing import Any
@@ -118,9 +120,11 @@ def _penalty(
 
 
 def penalty(kind: int, width: float, lateness: float, x: Any, p: Any, start: Any) -> float:
-    """The share of an answer's worth that `lateness` seconds take: `Penalty.at` of the domain, for one answer.
+    """The share of an answer's worth that `lateness` seconds take: `Penalty.at` of the domain, for one
+    answer.
 
-    `width`: seconds, the level of a constant, or the index of a table in `x`, `p` f8[points] and `start` i8[tables + 1].
+    `width`: seconds, the level of a constant, or the index of a table in `x`, `p` f8[points] and `start`
+    i8[tables + 1].
     """
     return float(_penalty(kind, width, lateness, x, p, start))
 
@@ -130,7 +134,8 @@ def instant_worth(
 ) -> npt.NDArray[np.float64]:
     """f8[n]: what the peek's own answer is worth if given now; -1 where there is none.
 
-    `due` f8[n], seconds from now; `kind` i8[n]; `width`, `instant` f8[n], nan where the peek has nothing to say.
+    `due` f8[n], seconds from now; `kind` i8[n]; `width`, `instant` f8[n], nan where the peek has nothing to
+    say.
     """
     due_: cython.const[cython.double][::1] = due
     kind_: cython.const[cython.longlong][::1] = kind
@@ -150,27 +155,31 @@ def instant_worth(
 
 # Memoryviews, because the interpreter reads Python numbers out of one three times as fast as out of an array.
 def _held(values: Any, dtype: Any) -> Any:
-    return memoryview(np.ascontiguousarray(values, dtype))
+    array: Any = np.ascontiguousarray(values, dtype)
+    return memoryview(array)
 
 
 def _ints(*shape: int) -> Any:
-    return memoryview(np.zeros(shape, np.int64))
+    array: Any = np.zeros(shape, np.int64)
+    return memoryview(array)
 
 
 def _floats(*shape: int) -> Any:
-    return memoryview(np.zeros(shape, np.float64))
+    array: Any = np.zeros(shape, np.float64)
+    return memoryview(array)
 
 
 def _flags(*shape: int) -> Any:
-    return memoryview(np.zeros(shape, np.uint8))
+    array: Any = np.zeros(shape, np.uint8)
+    return memoryview(array)
 
 
 @cython.cclass
 class Problem:
     """Items to place on workers: read-only data, and the state of a plan in the making.
 
-    A *slot* is the state of a worker at one point of a plan. Greedy has a slot for each worker; the search has one
-    worker and a slot for each depth, so that going back costs nothing.
+    A *slot* is the state of a worker at one point of a plan. Greedy has a slot for each worker; the search
+    has one worker and a slot for each depth, so that going back costs nothing.
     """
 
     # Lanes: number of variants i8[L]; weights, max batch i8[L, V].
@@ -273,10 +282,10 @@ class Problem:
 
         `lanes`: (variants i8[L], weights i8[L, V], max_batch i8[L, V]). `workers`: (latency f8[:], latency_at
         i8[W, L], latency_line i8[W, L], load_s f8[W, M], size f8[W, M], budget f8[W], free_s f8[W], resident
-        i8[W, M], residents i8[W]). `rows`: (due f8[n], kind i8[n], width f8[n], accuracy f8[n, V], allowed u1[n, V],
-        worth f8[n]). `tables`: (x f8[:], p f8[:], start i8[tables + 1]). `items`: (item_lane i8[K], item_start
-        i8[K + 1], rows i8[:]). `switches`: (merge, drop, short_circuit, rescue, by_accuracy). `search_items`: the
-        most items that `search` will have to order; more are left to `greedy`.
+        i8[W, M], residents i8[W]). `rows`: (due f8[n], kind i8[n], width f8[n], accuracy f8[n, V], allowed
+        u1[n, V], worth f8[n]). `tables`: (x f8[:], p f8[:], start i8[tables + 1]). `items`: (item_lane i8[K],
+        item_start i8[K + 1], rows i8[:]). `switches`: (merge, drop, short_circuit, rescue, by_accuracy).
+        `search_items`: the most items that `search` will have to order; more are left to `greedy`.
         """
         count: cython.Py_ssize_t = len(rows[0])
         depth: cython.Py_ssize_t
@@ -353,7 +362,7 @@ class Problem:
         self.work = 0
         self._reset()
 
-    # ---- what a plan's state is made of ------------------------------------------------------------------------
+    # ---- what a plan's state is made of --------------------------------------------------------------------
 
     @cython.cfunc
     @cython.nogil
@@ -461,7 +470,7 @@ class Problem:
             return False
         return self._seconds(w, lane, v, 1) < 1e300
 
-    # ---- one item, one worker, one variant ---------------------------------------------------------------------
+    # ---- one item, one worker, one variant -----------------------------------------------------------------
 
     @cython.cfunc
     @cython.nogil
@@ -507,10 +516,11 @@ class Problem:
         begin: cython.double,
         aboard: cython.Py_ssize_t,
     ) -> cython.Py_ssize_t:
-        """Fill a batch that begins then, beside `aboard` others, from rows[i : i + n]: the number of rows on board.
+        """Fill a batch that begins then, beside `aboard` others, from rows[i : i + n]: the number of rows on
+        board.
 
-        They are marked in `keep`. Leaves the finish in `when`, the end of the rows that were dealt with in `taken`, and
-        what those are worth, the rescued included, in `sum`.
+        They are marked in `keep`. Leaves the finish in `when`, the end of the rows that were dealt with in
+        `taken`, and what those are worth, the rescued included, in `sum`.
         """
         j: cython.Py_ssize_t = i
         row: cython.Py_ssize_t
@@ -526,8 +536,8 @@ class Problem:
         if size < n:
             for j in range(i, i + n):
                 self.squeezed = self.squeezed or finish > self.due[self.rows[j]]
-            # The larger a batch, the later it ends and the fewer rows it is of use to: halve between what is known
-            # to fit and what is not.
+            # The larger a batch, the later it ends and the fewer rows it is of use to: halve between what is
+            # known to fit and what is not.
             beyond = min(n, self._fill(i, n, v, begin + self._seconds(w, lane, v, aboard + 1)) + 1)
             while beyond - size > 1:
                 middle = (size + beyond) // 2
@@ -583,7 +593,8 @@ class Problem:
         kept: cython.Py_ssize_t,
         record: cython.bint,
     ) -> cython.void:
-        """Put the kept ones of rows[i : end] into the slot's last batch; the others take the peek's answer or stay."""
+        """Put the kept ones of rows[i : end] into the slot's last batch; the others take the peek's answer
+        or stay."""
         j: cython.Py_ssize_t
         row: cython.Py_ssize_t
         for j in range(i, end):
@@ -622,7 +633,8 @@ class Problem:
         commit: cython.bint,
         record: cython.bint,
     ) -> cython.double:
-        """Utility of the item on this worker, from this slot on; its finish is in `when`, its rows on board in `kept`.
+        """Utility of the item on this worker, from this slot on; its finish is in `when`, its rows on board
+        in `kept`.
 
         `commit` moves the slot to the end of the item; `record` also writes the batches down.
         """
@@ -704,7 +716,8 @@ class Problem:
                 return -1.0
             total += self.worth[self.rows[i]]
         self.work += self.item_start[k + 1] - self.item_start[k]
-        # Rows that are overdue and worth nothing are left to the core, as `drop` does with those that models cannot serve.
+        # Rows that are overdue and worth nothing are left to the core, as `drop` does with those that models
+        # cannot serve.
         return -1.0 if self.drop and total <= 0.0 else total
 
     @cython.cfunc
@@ -725,7 +738,7 @@ class Problem:
             total += self.accuracy[self.rows[i], v]
         return total
 
-    # ---- Algorithm 1, second half ------------------------------------------------------------------------------
+    # ---- Algorithm 1, second half --------------------------------------------------------------------------
 
     @cython.cfunc
     @cython.nogil
@@ -755,7 +768,8 @@ class Problem:
                     finish = self.when
                     if self.by_accuracy:
                         value = self._accuracy(k, v)
-                        # Where none of its rows find a place, a worker is done at once, which is no reason to choose it.
+                        # Where none of its rows find a place, a worker is done at once, which is no reason to
+                        # choose it.
                         finish = finish if self.kept > 0 else 1e300
                     if value > best or (value == best and finish < best_finish):
                         best = value
@@ -784,7 +798,7 @@ class Problem:
         self._greedy()
         return float(self.utility)
 
-    # ---- Algorithm 1, first half -------------------------------------------------------------------------------
+    # ---- Algorithm 1, first half ---------------------------------------------------------------------------
 
     def candidates(self) -> float:
         """Orders of the items times the choices that each has: what a search without a bound would try."""
@@ -803,8 +817,9 @@ class Problem:
     def search(self, limit: float, work: int) -> tuple[float, bool]:
         """The best plan on one worker: its utility, and whether it is proven best.
 
-        Greedy's plan, unproven, for several workers, more items than `search_items` of the constructor, more than
-        `limit` candidates, or accuracy first. `work`: rows to look at before the best plan so far has to do.
+        Greedy's plan, unproven, for several workers, more items than `search_items` of the constructor, more
+        than `limit` candidates, or accuracy first. `work`: rows to look at before the best plan so far has to
+        do.
         """
         d: cython.Py_ssize_t
         k: cython.Py_ssize_t
@@ -831,12 +846,12 @@ class Problem:
     @cython.nogil
     @cython.exceptval(check=False)
     def _prepare(self) -> cython.void:
-        """For each item: its earliest deadline, its utility in time by variant, the most that it can ever give."""
+        """For each item: its earliest deadline, its utility in time by variant, the most that it can ever
+        give."""
         k: cython.Py_ssize_t
         other: cython.Py_ssize_t
         v: cython.Py_ssize_t
         i: cython.Py_ssize_t
-        row: cython.Py_ssize_t
         value: cython.double
         for k in range(self.item_lane.shape[0]):
             self.used[k] = 0
@@ -859,7 +874,8 @@ class Problem:
     @cython.nogil
     @cython.exceptval(check=False)
     def _at_most(self, k: cython.Py_ssize_t, v: cython.Py_ssize_t, finish: cython.double) -> cython.double:
-        """The most that the item's rows can give under this variant if none of them finishes before `finish`."""
+        """The most that the item's rows can give under this variant if none of them finishes before
+        `finish`."""
         i: cython.Py_ssize_t
         row: cython.Py_ssize_t
         value: cython.double
@@ -904,7 +920,8 @@ class Problem:
                 if self.on_time[k, v] <= most:
                     continue
                 if not self.drop and not self.rescue and not (self.merge and self.brothers[k]):
-                    # Nothing is ever taken out of a chunk, so an item placed right now is never worth less than later.
+                    # Nothing is ever taken out of a chunk, so an item placed right now is never worth less
+                    # than later.
                     value = self._place(k, 0, d, v, False, False)
                 else:
                     soonest = (
@@ -1027,11 +1044,11 @@ class Problem:
                 self.used[k] = 0
         return True
 
-    # ---- what came of it ---------------------------------------------------------------------------------------
+    # ---- what came of it -----------------------------------------------------------------------------------
 
     def alone(self) -> npt.NDArray[np.float64]:
-        """f8[K, V + 1]: utility of each item if it came first, by variant on its best worker; the last column is the
-        peek's answer. -1 where that cannot be."""
+        """f8[K, V + 1]: utility of each item if it came first, by variant on its best worker; the last column
+        is the peek's answer. -1 where that cannot be."""
         k: cython.Py_ssize_t
         w: cython.Py_ssize_t
         v: cython.Py_ssize_t
@@ -1047,13 +1064,18 @@ class Problem:
                         out[k, v] = max(out[k, v], self._place(k, w, w, v, False, False))
         return values
 
+    def value(self) -> float:
+        """Utility of the plan of the last `greedy` or `search`, a sum over rows."""
+        return float(self.utility)
+
     def choices(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """The items in the order in which they were placed, and the variant of each: -1 the peek, -2 none."""
         return np.array(self.best_item), np.array(self.best_variant)
 
     def plan(self) -> tuple[Any, ...]:
-        """The plan of the last `greedy` or `search`: of each row (batch or -1 i8[n], rank in the plan i8[n], answered by
-        the peek u1[n]), of each batch (worker, lane, variant, why it closed: 0 policy, 1 full, 2 deadline; i8[B])."""
+        """The plan of the last `greedy` or `search`: of each row (batch or -1 i8[n], rank in the plan i8[n],
+        answered by the peek u1[n]), of each batch (worker, lane, variant, why it closed: 0 policy, 1 full, 2
+        deadline; i8[B])."""
         b: cython.Py_ssize_t = self.batches
         return (
             np.array(self.row_batch),

@@ -36,19 +36,11 @@ from peekserve.domain.messages import (
 )
 from peekserve.domain.request import Outcome, Reason, Request
 from peekserve.errors import InvariantBroken
+from peekserve.peeking.base import Lengths, Peeks
 from peekserve.workers.base import Workers
 
 Array = npt.NDArray[np.generic]
 Inputs = Mapping[str, Array]
-
-
-class Peeks(Protocol):
-    """Where evidence comes from. Each submitted request is reported once, through what the driver was wired
-    to."""
-
-    def submit(
-        self, request_id: str, application: str, inputs: Inputs, lengths: Inputs | None = None
-    ) -> None: ...
 
 
 class Observer(Protocol):
@@ -63,7 +55,7 @@ class Observer(Protocol):
 class _UnderWay:
     request: Request
     inputs: Inputs
-    lengths: Inputs | None
+    lengths: Lengths | None
     answer: asyncio.Future[Answer]
 
 
@@ -125,7 +117,7 @@ class LiveDriver:
         return self._clock.now()
 
     def submit(
-        self, request: Request, inputs: Inputs, lengths: Inputs | None = None
+        self, request: Request, inputs: Inputs, lengths: Lengths | None = None
     ) -> asyncio.Future[Answer]:
         """Hand a valid request in; the future resolves to its one outcome."""
         future: asyncio.Future[Answer] = self._loop.create_future()

@@ -32,7 +32,10 @@ class Reply:
 
 
 async def send(
-    base: str, calls: Sequence[Call], on_reply: Callable[[int, Reply], None] | None = None, patience_s: float = 30.0
+    base: str,
+    calls: Sequence[Call],
+    on_reply: Callable[[int, Reply], None] | None = None,
+    patience_s: float = 30.0,
 ) -> list[Reply]:
     """Send all calls (rising in `at`) to http://`base`; the replies in the order of the calls."""
     loop = asyncio.get_running_loop()

@@ -44,8 +44,8 @@ class WorkerView:
 
     `free_at`: when it should have done all that was committed to it, never before now. `resident`: indices of
     the weights it will hold by then, the least recently used first. `latency_s`: one float64 [V, max batch +
-    1] for each lane, seconds by number of rows. `load_s`: float64 [W], seconds to make weights resident; `bytes`: float64 [W].
-    `budget`: bytes that may be resident at once.
+    1] for each lane, seconds by number of rows. `load_s`: float64 [W], seconds to make weights
+    resident; `bytes`: float64 [W]. `budget`: bytes that may be resident at once.
     """
 
     name: str

@@ -1,16 +1,18 @@
-"""Which rows belong together, and in what order: priorities (SneakPeek, eqs. 12 and 14) and groups (5.2, 5.3.2)."""
+"""Which rows belong together, and in what order: priorities (SneakPeek, eqs. 12 and 14) and groups (5.2,
+5.3.2)."""
 
 import numpy as np
 
-from peekserve.policies.base import Floats
+from peekserve.policies.base import Bools, Floats
 from peekserve.policies.placing import DECIMALS, Indices, Items, Outlook, problem
 
 
 def log_priority(outlook: Outlook, tau_s: float) -> Floats:
-    """f8[n]: ln of (1 + Var[accuracies of the lane's variants]) exp(-d / tau_s) (eq. 12), population variance.
+    """f8[n]: ln of (1 + Var[accuracies of the lane's variants]) exp(-d / tau_s) (eq. 12), population
+    variance.
 
-    In log form, because exp(-d) of a far deadline is no number. A row that is overdue counts as due now, so that
-    it does not push in ahead of those that can be saved.
+    In log form, because exp(-d) of a far deadline is no number. A row that is overdue counts as due now, so
+    that it does not push in ahead of those that can be saved.
     """
     own = outlook.own[outlook.view.lane]
     counts = np.maximum(own.sum(axis=1), 1)
@@ -45,8 +47,8 @@ def families(outlook: Outlook) -> Indices:
 def grouped(outlook: Outlook, keys: Indices, priority: Floats, *, most: int | None = None) -> Items:
     """An item for each distinct number in `keys` (i8[open rows]), by falling mean priority (eq. 14).
 
-    `priority`: f8[n], logarithms; the mean is that of what they are logarithms of. `most`: a longer group is cut
-    into pieces of that many rows or the lane's largest batch, each with a priority of its own.
+    `priority`: f8[n], logarithms; the mean is that of what they are logarithms of. `most`: a longer group is
+    cut into pieces of that many rows or the lane's largest batch, each with a priority of its own.
     """
     if not len(keys):
         return Items(np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros(0, np.int64))
@@ -54,32 +56,47 @@ def grouped(outlook: Outlook, keys: Indices, priority: Floats, *, most: int | No
     order = np.lexsort((-own, keys))
     keys, own, rows = keys[order], own[order], outlook.open[order]
     lane = outlook.view.lane[rows]
-    begins = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
+    begins = np.flatnonzero(_first(keys))
     if most is not None:
         largest = np.array([view.max_batch.max(initial=1) for view in outlook.view.lanes])
-        at = np.arange(len(rows)) - np.repeat(begins, np.diff(np.r_[begins, len(rows)]))
+        at = np.arange(len(rows)) - np.repeat(begins, _sizes(begins, len(rows)))
         begins = np.flatnonzero(at % np.minimum(largest, most)[lane] == 0)
-    sizes = np.diff(np.r_[begins, len(rows)])
+    sizes = _sizes(begins, len(rows))
     top = np.maximum.reduceat(own, begins)
     mean = top + np.log(np.add.reduceat(np.exp(own - np.repeat(top, sizes)), begins) / sizes)
     by_rank = np.argsort(-np.round(mean, DECIMALS), kind="stable")
     rank = np.empty_like(by_rank)
     rank[by_rank] = np.arange(len(by_rank))
     rows = rows[np.argsort(np.repeat(rank, sizes), kind="stable")]
-    start = np.r_[0, np.cumsum(sizes[by_rank])]
+    start = np.zeros(len(sizes) + 1, np.int64)
+    np.cumsum(sizes[by_rank], out=start[1:])
     return Items(lane[begins[by_rank]].astype(np.int64), start, rows)
 
 
+def _first(keys: Indices) -> Bools:
+    """bool[n]: where a number in sorted `keys` stands for the first time."""
+    first = np.ones(len(keys), np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=first[1:])
+    return first
+
+
+def _sizes(begins: Indices, end: int) -> Indices:
+    sizes = np.empty_like(begins)
+    np.subtract(begins[1:], begins[:-1], out=sizes[:-1])
+    sizes[-1] = end - begins[-1]
+    return sizes
+
+
 def by_label(outlook: Outlook, whole: Indices) -> Indices:
-    """i8[open rows]: the families in `whole` split by the class that a row most likely belongs to (5.3.2); rows with
-    no such class are a part of their own."""
+    """i8[open rows]: the families in `whole` split by the class that a row most likely belongs to (5.3.2);
+    rows with no such class are a part of their own."""
     likely = outlook.view.likely[outlook.open].astype(np.int64)
     return whole * (int(likely.max(initial=-1)) + 2) + likely + 1
 
 
 def agreeing(outlook: Outlook, whole: Indices, parts: Indices, priority: Floats, *, rescue: bool) -> Indices:
-    """i8[open rows]: `parts` (i8[open rows]) with those put together that would be served by the same variant anyway,
-    for which being apart only costs batching.
+    """i8[open rows]: `parts` (i8[open rows]) with those put together that would be served by the same variant
+    anyway, for which being apart only costs batching.
 
     The variant of a part is the one that serves it best if it comes first; but the one that serves its whole
     family best, if that is no worse.

@@ -1,6 +1,8 @@
-"""Between a view and the kernel: what a policy believes of each row, and the kernel's arrays back to a plan."""
+"""Between a view and the kernel: what a policy believes of each row, and the kernel's arrays back to a
+plan."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +23,10 @@ DECIMALS = 12
 class Outlook:
     """A view as one policy sees it. n rows, L lanes, V variants at most, W workers, M weights.
 
-    `accuracy`: f8[n, V], what the policy believes. `due_s`: f8[n], seconds from now. `worth`: f8[n], the peek's answer
-    given now, -1 where there is none or it may not be used. `own`: bool [L, V], the variants that a lane has.
-    `open`: i8[:], the rows to plan; `instant`, `refuse`: i8[:], those that no variant can finish in time.
+    `accuracy`: f8[n, V], what the policy believes. `due_s`: f8[n], seconds from now. `worth`: f8[n], the
+    peek's answer given now, -1 where there is none or it may not be used. `own`: bool [L, V], the variants
+    that a lane has. `open`: i8[:], the rows to plan; `instant`, `refuse`: i8[:], those that no variant can
+    finish in time. `lanes`, `workers`, `rows`: the view as the kernel reads it (loops.Problem).
     """
 
     view: View
@@ -35,6 +38,9 @@ class Outlook:
     open: Indices
     instant: Indices
     refuse: Indices
+    lanes: tuple[Any, ...]
+    workers: tuple[Any, ...]
+    rows: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +62,9 @@ class Items:
 def look(view: View, switches: Switches) -> Outlook:
     """What these switches make of a view.
 
-    With `drop`, rows that would be late even if they were the next to run on the worker that is best for them are
-    not planned: those that have a peek's answer worth giving take it, if short-circuiting is allowed, the others
-    are refused. A constant penalty knows no lateness, so its rows are never doomed.
+    With `drop`, rows that would be late even if they were the next to run on the worker that is best for them
+    are not planned: those that have a peek's answer worth giving take it, if short-circuiting is allowed, the
+    others are refused. A constant penalty knows no lateness, so its rows are never doomed.
     """
     width = view.accuracy.shape[1] if view.accuracy.ndim == 2 else 0
     counts = np.array([len(lane.variants) for lane in view.lanes], np.int64)
@@ -71,19 +77,28 @@ def look(view: View, switches: Switches) -> Outlook:
             profiled[i, : len(lane.variants)] = lane.profiled
         accuracy = profiled[view.lane]
     due_s = view.due_at - view.now
+    kind, width_s = view.penalty.astype(np.int64), np.ascontiguousarray(view.width_s)
     if switches.short_circuit:
         tables = (view.tables.x, view.tables.p, view.tables.start.astype(np.int64))
-        worth = loops.instant_worth(
-            due_s, view.penalty.astype(np.int64), np.ascontiguousarray(view.width_s), view.instant, *tables
-        )
+        worth = loops.instant_worth(due_s, kind, width_s, view.instant, *tables)
     else:
         worth = np.full(view.size, -1.0)
     doomed = _doomed(view, own, due_s) if switches.drop else np.zeros(view.size, np.bool_)
     saved = doomed & (worth > 0.0)
     return Outlook(
-        view, switches, accuracy, due_s, worth, own,
-        np.flatnonzero(~doomed), np.flatnonzero(saved), np.flatnonzero(doomed & ~saved),
-    )  # fmt: skip
+        view=view,
+        switches=switches,
+        accuracy=accuracy,
+        due_s=due_s,
+        worth=worth,
+        own=own,
+        open=np.flatnonzero(~doomed),
+        instant=np.flatnonzero(saved),
+        refuse=np.flatnonzero(doomed & ~saved),
+        lanes=_lane_arrays(view, own),
+        workers=_worker_arrays(view),
+        rows=(due_s, kind, width_s, accuracy, view.allowed.view(np.uint8), worth),
+    )
 
 
 def _doomed(view: View, own: Bools, due_s: Floats) -> Bools:
@@ -101,48 +116,49 @@ def _doomed(view: View, own: Bools, due_s: Floats) -> Bools:
     return doomed
 
 
-def problem(
-    outlook: Outlook, items: Items, *, rescue: bool, by_accuracy: bool, search_items: int
-) -> loops.Problem:
-    """The kernel's form of these items on this view's workers."""
-    view, switches = outlook.view, outlook.switches
-    lanes, workers = view.lanes, view.workers
-    weights = np.zeros(outlook.own.shape, np.int64)
-    max_batch = np.ones(outlook.own.shape, np.int64)
-    for i, lane in enumerate(lanes):
+def _lane_arrays(view: View, own: Bools) -> tuple[Any, ...]:
+    weights = np.zeros(own.shape, np.int64)
+    max_batch = np.ones(own.shape, np.int64)
+    for i, lane in enumerate(view.lanes):
         many = len(lane.variants)
         weights[i, :many] = lane.weights
-        longest = min(worker.latency_s[i].shape[1] for worker in workers) - 1
+        longest = min(worker.latency_s[i].shape[1] for worker in view.workers) - 1
         max_batch[i, :many] = np.minimum(lane.max_batch, longest)
+    return own.sum(axis=1), weights, max_batch
+
+
+def _worker_arrays(view: View) -> tuple[Any, ...]:
+    workers = view.workers
+    shape = (len(workers), len(view.lanes))
     tables = [table for worker in workers for table in worker.latency_s]
     lines = np.array([table.shape[1] for table in tables], np.int64)
     begins = np.cumsum([0, *(table.size for table in tables)])[:-1]
     resident = np.zeros((len(workers), len(workers[0].load_s)), np.int64)
     for w, worker in enumerate(workers):
         resident[w, : len(worker.resident)] = worker.resident
-    shape = (len(workers), len(lanes))
+    return (
+        np.concatenate([table.ravel() for table in tables]),
+        begins.reshape(shape),
+        lines.reshape(shape),
+        np.stack([worker.load_s for worker in workers]),
+        np.stack([worker.bytes for worker in workers]),
+        np.array([worker.budget for worker in workers]),
+        np.array([worker.free_at - view.now for worker in workers]),
+        resident,
+        np.array([len(worker.resident) for worker in workers]),
+    )
+
+
+def problem(
+    outlook: Outlook, items: Items, *, rescue: bool, by_accuracy: bool, search_items: int
+) -> loops.Problem:
+    """The kernel's form of these items on this view's workers."""
+    switches = outlook.switches
     return loops.Problem(
-        lanes=(outlook.own.sum(axis=1), weights, max_batch),
-        workers=(
-            np.concatenate([table.ravel() for table in tables]) if tables else np.zeros(1),
-            begins.reshape(shape),
-            lines.reshape(shape),
-            np.stack([worker.load_s for worker in workers]),
-            np.stack([worker.bytes for worker in workers]),
-            np.array([worker.budget for worker in workers]),
-            np.array([worker.free_at - view.now for worker in workers]),
-            resident,
-            np.array([len(worker.resident) for worker in workers]),
-        ),
-        rows=(
-            outlook.due_s,
-            view.penalty,
-            view.width_s,
-            outlook.accuracy,
-            view.allowed.view(np.uint8),
-            outlook.worth,
-        ),
-        tables=(view.tables.x, view.tables.p, view.tables.start),
+        lanes=outlook.lanes,
+        workers=outlook.workers,
+        rows=outlook.rows,
+        tables=(outlook.view.tables.x, outlook.view.tables.p, outlook.view.tables.start),
         items=(items.lane, items.start, items.rows),
         switches=(switches.merge, switches.drop, switches.short_circuit, rescue, by_accuracy),
         search_items=search_items,

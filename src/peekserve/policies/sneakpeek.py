@@ -8,15 +8,19 @@
 | grouped     | lanes    | exact, or priority (14)   | exact, or highest mean utility (Algorithm 1)   |
 | sneakpeek   | lane and likely class | likewise     | likewise, aware and with short-circuit         |
 
-Awareness, short-circuit, dropping of doomed work and merging of neighbours are switches on all of them; the kernel's
-docstring says what each does to a plan. Options, all numbers:
+Awareness, short-circuit, dropping of doomed work and merging of neighbours are switches on all of them; the
+kernel's docstring says what each does to a plan. Options, all numbers:
 
-- `rescue` (1): with short-circuit, a row whose place in the plan is worth less than the peek's answer takes that.
+- `rescue` (1): with short-circuit, a row whose place in the plan is worth less than the peek's answer takes
+that.
 - `tau_s` (1.0): time scale of the priority, seconds; near 0 it is earliest deadline first.
-- `tau` (5): most groups that are put in order exactly; `limit` (30000): most candidates, orders times choices;
-  `work` (40000): rows that the search may look at before it settles for its best plan so far.
-- `split` (1): groups by likely class; `min_gain` (0): what splitting must gain a row, on the mean, to be done; a
-  part whose best variant is that of the rest of its lane goes back to it. Below 0: always split, as the paper does.
+- `tau` (5): most groups that are put in order exactly; `limit` (30000): most candidates, orders times
+choices;
+  `work` (30000): rows that the search may look at before it settles for its best plan so far.
+- `split` (1): groups by likely class; `min_gain` (0): what splitting must gain a row, on the mean, to be
+done; a
+  part whose best variant is that of the rest of its lane goes back to it. Below 0: always split, as the paper
+  does.
 """
 
 from collections.abc import Mapping
@@ -35,7 +39,8 @@ from peekserve.policies.placing import Indices, Outlook, look, problem, to_plan
 
 
 class _OneByOne:
-    """Each row at the place and variant that are best for it, in an order of its own; what came before stays."""
+    """Each row at the place and variant that are best for it, in an order of its own; what came before
+    stays."""
 
     OPTIONS: ClassVar[Mapping[str, float]] = {"rescue": 1.0}
     BY_ACCURACY: ClassVar[bool] = False
@@ -52,11 +57,15 @@ class _OneByOne:
         if not view.workers or not view.size:
             return Plan()
         outlook = look(view, self.switches)
+        return to_plan(outlook, self.placed(outlook))
+
+    def placed(self, outlook: Outlook) -> loops.Problem:
+        """The rows of an outlook, placed."""
         items = one_by_one(outlook, self.urgency(outlook))
         rescue = self.options["rescue"] > 0.0
-        placed = problem(outlook, items, rescue=rescue, by_accuracy=self.BY_ACCURACY, search_items=0)
-        placed.greedy()
-        return to_plan(outlook, placed)
+        made = problem(outlook, items, rescue=rescue, by_accuracy=self.BY_ACCURACY, search_items=0)
+        made.greedy()
+        return made
 
 
 class LoEdf(_OneByOne):
@@ -67,8 +76,8 @@ class LoEdf(_OneByOne):
 
 
 class MaxAccEdf(LoEdf):
-    """Earliest deadline first, the most accurate variant whatever the time; never the peek's answer for a row that
-    a variant could still serve."""
+    """Earliest deadline first, the most accurate variant whatever the time; never the peek's answer for a row
+    that a variant could still serve."""
 
     BY_ACCURACY: ClassVar[bool] = True
 
@@ -90,7 +99,7 @@ class Grouped:
         "tau_s": 1.0,
         "tau": 5.0,
         "limit": 30_000.0,
-        "work": 40_000.0,
+        "work": 30_000.0,
     }
 
     def __init__(self, switches: Switches, **options: float) -> None:
@@ -127,9 +136,9 @@ class Grouped:
 class SneakPeek(Grouped):
     """Grouped by lane and by likely class, where that is believed to be worth it.
 
-    Every part is a batch more, often a load more, and more than `tau` groups are past exact ordering: where the
-    peek's answer is not there to fill the gaps, splitting can cost far more than it gains. So the lanes are also
-    planned undivided, and `min_gain` is what the split plan must be worth above that one.
+    Every part is a batch more, often a load more, and more than `tau` groups are past exact ordering: where
+    the peek's answer is not there to fill the gaps, splitting can cost far more than it gains. So the lanes
+    are also planned undivided, and `min_gain` is what the split plan must be worth above that one.
     """
 
     OPTIONS: ClassVar[Mapping[str, float]] = {**Grouped.OPTIONS, "split": 1.0, "min_gain": 0.0}
@@ -141,10 +150,14 @@ class SneakPeek(Grouped):
         if min_gain < 0.0:
             return self.placed(outlook, by_label(outlook, whole), priority, work)[0]
         parts = agreeing(outlook, whole, by_label(outlook, whole), priority, rescue=self.rescue)
-        if len(np.unique(parts)) == len(np.unique(whole)):
+        many = len(np.unique(parts))
+        # Parts lie inside families: as many of both means that they are the same.
+        if many == len(np.unique(whole)):
             return self.placed(outlook, whole, priority, work)[0]
-        undivided, least = self.placed(outlook, whole, priority, work / 2.0)
-        divided, utility = self.placed(outlook, parts, priority, work / 2.0)
+        # More parts than `tau` are placed greedily, which leaves all the work to the other.
+        work = work if many > self.options["tau"] else work / 2.0
+        undivided, least = self.placed(outlook, whole, priority, work)
+        divided, utility = self.placed(outlook, parts, priority, work)
         return divided if utility - least > min_gain * len(outlook.open) else undivided
 
 

@@ -18,7 +18,7 @@ def fingerprint(cpuinfo: str | None = None, cores: int | None = None, machine: s
     default to this machine's own.
 
     >>> fingerprint("model name : Example CPU 3000 @ 2.0GHz", cores=4, machine="x86_64")
-    'example-cpu-3000-2.0ghz-4c-x86_64-3ba3'
+    'example-cpu-3000-2.0ghz-4c-x86_64-f9b0'
     """
     text = _read(Path("/proc/cpuinfo")) if cpuinfo is None else cpuinfo
     machine = machine or platform.machine()

@@ -1,7 +1,7 @@
 """How one box serves: peekserve.yaml, the environment and the command line, and where each value came from.
 
-The order is command line > environment > file > default. `PEEKSERVE_LIMITS__ROWS=64` is the key `limits.rows`; its
-value is written as it would be in the file.
+The order is command line > environment > file > default. `PEEKSERVE_LIMITS__ROWS=64` is the key
+`limits.rows`; its value is written as it would be in the file.
 """
 
 import difflib
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from peekserve.config import Entry, Misread, Problems, Section, parse, read
-from peekserve.domain.application import check_name
+from peekserve.domain.application import OnMiss, check_name
 
 FILE = "peekserve.yaml"
 PREFIX = "PEEKSERVE_"
@@ -65,7 +65,8 @@ class Limits:
 class ServerSettings:
     """`window_s`: 0 plans at each event, above 0 once in that many seconds. `margin_s`: taken off every
     deadline for the way back. `peek_patience_s`: how long a row waits for its peek before it is planned
-    with the prior. `state`, `journal`: a folder and a file; empty for the default folder and for no
+    with the prior. `on_miss`: for every application, instead of
+    what each says. `state`, `journal`: a folder and a file; empty for the default folder and for no
     journal. `grpc`: None when switched off.
     """
 
@@ -76,6 +77,7 @@ class ServerSettings:
     workers: tuple[Slot, ...] = (Slot(),)
     margin_s: float = 0.002
     peek_patience_s: float = 0.010
+    on_miss: OnMiss | None = None
     limits: Limits = Limits()
     log: str = "info"
     state: str = ""
@@ -111,6 +113,9 @@ def examine_settings(
     problems = Problems()
     file = root / FILE
     tree = read(file, problems) if file.is_file() else None
+    if tree is not None and not isinstance(tree.value, dict):
+        problems.note(tree.wrong("must be a mapping of settings").problem)
+        tree = None
     if tree is None:
         tree = Entry(str(file), 0, "", {}, problems=problems)
     for key, name, text in _of_environment(environment or {}, problems):
@@ -132,6 +137,7 @@ def _settings(entry: Entry) -> ServerSettings:
         workers=top.take("workers", _slots, plain.workers),
         margin_s=top.take("margin", Entry.seconds, plain.margin_s),
         peek_patience_s=top.take("peek_patience", Entry.seconds, plain.peek_patience_s),
+        on_miss=top.take("on_miss", lambda e: e.member(OnMiss), plain.on_miss),
         limits=top.take("limits", _limits, plain.limits),
         log=top.take("log", lambda e: e.one_of(LEVELS, "level"), plain.log),
         state=top.take("state", Entry.text, plain.state),
@@ -236,6 +242,7 @@ KEYS = (
     "workers",
     "margin",
     "peek_patience",
+    "on_miss",
     "limits",
     "log",
     "state",

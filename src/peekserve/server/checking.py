@@ -116,18 +116,10 @@ def _check_present(
     lacking = [(sum(n not in inputs for n in v.needs), v) for v in candidates]
     fewest, nearest = min(lacking, key=lambda pair: pair[0])
     if fewest:
-        missing = [name for name in nearest.needs if name not in inputs]
-        said = ", ".join(
-            f"{n!r}" + (" (holds NaN: counts as missing)" if n in blank else "") for n in missing
-        )
-        raise InvalidRequest(
-            f"input {said} is missing: "
-            + (
-                f"variant {nearest.name!r} needs it"
-                if pinned
-                else f"no variant of {application.name!r} can do without"
-            )
-        )
+        lacks = ", ".join(repr(name) for name in nearest.needs if name not in inputs)
+        others = "" if pinned else f"; no other variant of {application.name!r} needs less"
+        why = "".join(f"; {name!r} came with NaN in it, which counts as missing" for name in blank)
+        raise InvalidRequest(f"input {lacks} is missing: variant {nearest.name!r} needs it{others}{why}")
 
 
 def _evidence(application: Application, tensor: Tensor) -> tuple[tuple[float, ...], ...]:

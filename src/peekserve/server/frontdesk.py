@@ -17,6 +17,7 @@ from peekserve.domain.application import Application
 from peekserve.domain.messages import Answer, Command, Event
 from peekserve.domain.request import Outcome, Reason, Request, TensorRef
 from peekserve.errors import UnknownApplication
+from peekserve.peeking.base import Lengths
 from peekserve.server.calls import Array, InferCall, InferReply
 from peekserve.server.checking import check_outputs, check_tensors, deadline_s
 
@@ -40,7 +41,7 @@ class Backend(Protocol):
     def applications(self) -> Mapping[str, Application]: ...
 
     def submit(
-        self, request: Request, inputs: Mapping[str, Array], lengths: Mapping[str, Array] | None
+        self, request: Request, inputs: Mapping[str, Array], lengths: Lengths | None
     ) -> asyncio.Future[Answer]: ...
 
     def cancel(self, request_id: str) -> None: ...
@@ -113,7 +114,7 @@ class FrontDesk:
                 watch.cancel()
         return self._reply(request, answer)
 
-    def _admit(self, call: InferCall) -> tuple[Request, Mapping[str, Array], Mapping[str, Array] | None]:
+    def _admit(self, call: InferCall) -> tuple[Request, Mapping[str, Array], Lengths | None]:
         application = self.find(call.application, call.pinned)
         check_outputs(call.outputs)
         query, budget_s = deadline_s(application, call)

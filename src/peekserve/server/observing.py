@@ -60,6 +60,11 @@ class Following:
         self._waiting: dict[str, int] = {}
         self._hung: set[str] = set()
 
+    @property
+    def under_way(self) -> int:
+        """How many requests and batches it still remembers."""
+        return len(self._requests) + len(self._batches) + len(self._unstarted)
+
     def event(self, event: Event, now: float) -> None:
         match event:
             case Arrived(request):

@@ -52,7 +52,7 @@ class GrpcServer:
         host: str = "127.0.0.1",
         port: int = 8001,
     ) -> None:
-        self._door = _Door(desk, accounts, descriptions)
+        self._door = Door(desk, accounts, descriptions)
         self._asked = (host, port)
         self._bytes = desk.limits.body_bytes
         self._server: Any = None
@@ -81,8 +81,8 @@ class GrpcServer:
             await self._server.stop(grace_s)
 
 
-class _Door:
-    """Both services."""
+class Door:
+    """Both services, without a listening address."""
 
     def __init__(self, desk: FrontDesk, accounts: Accounts, descriptions: Descriptions) -> None:
         self._desk = desk

@@ -71,10 +71,8 @@ MESSAGES: dict[str, str] = {
     "RepositoryIndexResponse.ModelIndex": "name:string=1 version:string=2 state:string=3 reason:string=4",
 }
 
-# Triton's model_config.proto; in this order from 0.
-DATA_TYPES = (
-    "INVALID BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP32 FP64 STRING BF16".split()  # fmt: skip
-)
+# Triton's model_config.proto; numbered in this order from 0.
+DATA_TYPES = "INVALID BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP32 FP64 STRING BF16"
 
 # Of grpc.health.v1, kept in the same private pool: two messages are no reason for a package.
 HEALTH = {"HealthCheckRequest": "service:string=1", "HealthCheckResponse": "status:ServingStatus=1"}
@@ -133,5 +131,5 @@ def _add_field(message: Any, package: str, owner: str, text: str, enums: dict[st
 
 
 POOL = descriptor_pool.DescriptorPool()
-OIP = build(POOL, PACKAGE, MESSAGES, {"DataType": [f"TYPE_{name}" for name in DATA_TYPES]})
+OIP = build(POOL, PACKAGE, MESSAGES, {"DataType": [f"TYPE_{name}" for name in DATA_TYPES.split()]})
 HEALTH_V1 = build(POOL, "grpc.health.v1", HEALTH, {"ServingStatus": list(HEALTH_STATES)})

@@ -109,4 +109,7 @@ class Statistics(Counter):
             record.infer.add(max((f - s for s, f in ran), default=0.0))
 
     def _record(self, application: str, which: Which) -> _Record:
-        return self._records.setdefault((application, which), _Record())
+        record = self._records.get((application, which))
+        if record is None:
+            record = self._records[application, which] = _Record()
+        return record

@@ -42,7 +42,8 @@ def main(argument: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if birth.cores is not None:
         # Before the runtime makes its threads: they inherit it.
-        os.sched_setaffinity(0, set(birth.cores) & os.sched_getaffinity(0))
+        # The front may have bound itself to other cores, which we inherited; the system knows which exist.
+        os.sched_setaffinity(0, birth.cores)
     clock = WallClock()
     pipe = socket.socket(fileno=birth.socket)
     host = Host(birth.runtime.make(birth.device), RingReader(birth.ring, birth.ring_bytes), clock)

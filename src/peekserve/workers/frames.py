@@ -4,7 +4,6 @@ Both ends are processes of ours, born of the same files; still nothing here can 
 """
 
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -113,17 +112,19 @@ class Unpacker:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes) -> list[bytes]:
+        """The bodies that are whole now."""
         self._buffer += data
-        start = 0
+        bodies, start = [], 0
         while len(self._buffer) - start >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer, start)
             end = start + _LENGTH.size + length
             if len(self._buffer) < end:
                 break
-            yield bytes(self._buffer[start + _LENGTH.size : end])
+            bodies.append(bytes(self._buffer[start + _LENGTH.size : end]))
             start = end
         del self._buffer[:start]
+        return bodies
 
 
 def to_worker(body: bytes) -> ToWorker:

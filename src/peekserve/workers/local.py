@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from peekserve.clock import Clock
-from peekserve.domain.application import Application
+from peekserve.domain.application import Application, Variant
 from peekserve.domain.messages import (
     BatchDone,
     BatchFailed,
@@ -62,13 +62,15 @@ class LocalWorkers:
             self._loop.call_soon(self._rise, name)
 
     def load(self, command: Load) -> None:
-        self._later(command.worker, lambda: self._load(command))
+        variant = self._applications[command.application].variant(command.variant)
+        self._later(command.worker, lambda: self._load(command, variant))
 
     def unload(self, command: Unload) -> None:
         self._later(command.worker, lambda: self._unload(command))
 
     def run(self, command: RunBatch, rows: Sequence[RowInputs]) -> None:
-        self._later(command.worker, lambda: self._run(command, rows))
+        variant = self._applications[command.application].variant(command.variant)
+        self._later(command.worker, lambda: self._run(command, variant, rows))
 
     def restart(self, command: Restart) -> None:
         self.lose(command.worker, command.reason)
@@ -109,12 +111,12 @@ class LocalWorkers:
 
         self._loop.call_soon(turn)
 
-    def _load(self, command: Load) -> Event:
+    def _load(self, command: Load, variant: Variant) -> Event:
         application = self._applications[command.application]
         started_at = self._clock.now()
         try:
             runtime = self._places[command.worker].runtime
-            held = runtime.load(application.variant(command.variant), len(application.classes))
+            held = runtime.load(variant, len(application.classes))
         except PeekserveError as error:
             return LoadFailed(command.worker, command.weights, str(error))
         self._resident[command.worker].add(command.weights)
@@ -124,9 +126,8 @@ class LocalWorkers:
         self._places[command.worker].runtime.unload(command.weights)
         self._resident[command.worker].discard(command.weights)
 
-    def _run(self, command: RunBatch, rows: Sequence[RowInputs]) -> Event:
+    def _run(self, command: RunBatch, variant: Variant, rows: Sequence[RowInputs]) -> Event:
         application = self._applications[command.application]
-        variant = application.variant(command.variant)
         started_at = self._clock.now()
         try:
             columns = {name: np.stack(column) for name, column in by_input(variant, rows).items()}

@@ -61,8 +61,8 @@ class RemoteRuntime:
         self._end()
 
     def load(self, variant: Variant, classes: int) -> int:
-        self._describe(variant, classes)
         try:
+            self._describe(variant, classes)
             match reply := self._ask(frames.LoadModel(_APPLICATION, variant.name)):
                 case frames.ModelLoaded():
                     self.load_s = reply.seconds
@@ -74,8 +74,8 @@ class RemoteRuntime:
         raise WorkerFailed(f"a load was answered by {reply!r}")
 
     def run(self, variant: Variant, classes: int, inputs: Inputs) -> Scores:
-        assert self._ring is not None
         self._describe(variant, classes)
+        assert self._ring is not None  # as long as the child lives
         offset, tensors = lay_out(self._ring, {name: list(x) for name, x in inputs.items()})
         reply = self._ask(frames.RunModel(0, _APPLICATION, variant.name, tensors))
         if offset is not None:
@@ -94,6 +94,7 @@ class RemoteRuntime:
             raise WorkerFailed(f"an unload was answered by {reply!r}")
 
     def _describe(self, variant: Variant, classes: int) -> None:
+        self._living()
         if self._described is not variant:
             self._send(frames.Describe(_APPLICATION, variant, classes, self._specs))
             self._described = variant
@@ -108,25 +109,28 @@ class RemoteRuntime:
         try:
             child.pipe.sendall(frames.pack(message))
         except OSError as error:
-            raise WorkerFailed(self._end()) from error
+            raise WorkerFailed(self._end(grace_s=1.0)) from error
 
     def _reply(self) -> frames.ToFront:
         child = self._living()
-        pipe = child.pipe.fileno()
+        poll = select.poll()
+        poll.register(child.pipe, select.POLLIN)
+        poll.register(child.errors, select.POLLIN)
         until = time.monotonic() + self._timeout_s
         while (left := until - time.monotonic()) > 0.0:
-            readable, _, _ = select.select([pipe, child.errors], [], [], left)
-            if child.errors in readable:
+            ready = {fd for fd, _ in poll.poll(1000.0 * left)}
+            if child.errors in ready:
                 child.drain_errors()
-            if pipe in readable:
+            if child.pipe.fileno() in ready:
                 try:
                     data = child.pipe.recv(1 << 18)
                 except ConnectionResetError:
                     data = b""
                 if not data:
-                    raise WorkerFailed(self._end())
-                for body in self._unpacker.feed(data):
-                    return frames.to_front(body)
+                    raise WorkerFailed(self._end(grace_s=1.0))
+                # One question at a time: there is one reply, whole or in part.
+                if replies := self._unpacker.feed(data):
+                    return frames.to_front(replies[0])
         raise WorkerFailed(f"no reply in {self._timeout_s:g} s: {self._end()}")
 
     def _living(self) -> Child:
@@ -134,8 +138,8 @@ class RemoteRuntime:
             raise WorkerFailed("this worker process has ended")
         return self._child
 
-    def _end(self) -> str:
-        how = self._child.end() if self._child is not None else ""
+    def _end(self, grace_s: float = 0.0) -> str:
+        how = self._child.end(grace_s) if self._child is not None else ""
         self._child = None
         if self._ring is not None:
             self._ring.close()

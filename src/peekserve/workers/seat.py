@@ -37,6 +37,8 @@ _FIRST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 5.0
 # Having lived this long, a worker is no longer one that goes on dying.
 _HEALTHY_S = 1.0
+# Between closing its socket and being gone a process has little left to do.
+_GRACE_S = 0.2
 # Importing a framework from a slow disk takes its time; nothing takes this long.
 _HELLO_S = 60.0
 
@@ -149,7 +151,7 @@ class Seat:
     def _never_said_hello(self) -> None:
         self.restart(Restart(self.slot.name, f"not ready after {_HELLO_S:g} s"))
 
-    def _bury(self) -> str:
+    def _bury(self, grace_s: float = 0.0) -> str:
         """Everything that belonged to this life goes with it."""
         if self._child is None:
             return ""
@@ -157,7 +159,7 @@ class Seat:
         self._loop.remove_reader(child.pipe.fileno())
         self._loop.remove_writer(child.pipe.fileno())
         self._loop.remove_reader(child.errors)
-        how = child.end()
+        how = child.end(grace_s)
         self._unpacker = frames.Unpacker()
         self._outbox.clear()
         self._described.clear()
@@ -228,7 +230,7 @@ class Seat:
         except ConnectionResetError:
             data = b""
         if not data:
-            self._fell(self._bury())
+            self._fell(self._bury(_GRACE_S))
             return
         self._heard_at = self._clock.now()
         try:

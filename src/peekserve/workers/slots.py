@@ -7,6 +7,9 @@ from peekserve.errors import InvalidConfiguration
 from peekserve.runtimes.spec import RuntimeSpec
 from peekserve.workers.ring import DEFAULT_BYTES
 
+# What this process was given at its start: a front that binds itself to one core later still has the others to give.
+CORES = frozenset(os.sched_getaffinity(0))
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -31,8 +34,7 @@ class Slot:
             raise InvalidConfiguration(
                 f"worker {self.name!r}: {self.ring_bytes} bytes of shared memory hold no input"
             )
-        have = os.sched_getaffinity(0)
-        if self.cores is not None and not set(self.cores) & have:
+        if self.cores is not None and not set(self.cores) & CORES:
             raise InvalidConfiguration(
-                f"worker {self.name!r}: none of cores {self.cores} is among ours, {sorted(have)}"
+                f"worker {self.name!r}: none of cores {self.cores} is among ours, {sorted(CORES)}"
             )

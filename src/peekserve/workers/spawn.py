@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,10 +44,15 @@ class Child:
             self._part = self._part[-_TAIL_LINE_BYTES:]
             self._tail.extend(line[:_TAIL_LINE_BYTES] for line in lines if line.strip())
 
-    def end(self) -> str:
-        """Kill it if it still runs, close everything, and say how it ended: signal or status, and its last words."""
-        if self.process.poll() is None:
-            self.process.kill()
+    def end(self, grace_s: float = 0.0) -> str:
+        """Make sure that it has ended, close everything, and say how: signal or status, and its last words.
+
+        `grace_s`: how long one that has closed its socket may take to be gone. It is about to say by its status why,
+        and to kill it then would hide that.
+        """
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(grace_s)
+        self.process.kill()
         status = self.process.wait()
         self.drain_errors()
         self.pipe.close()

@@ -16,12 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from peekserve.applications.splits import Split, Splits, a_few_of_each
+from peekserve.applications.splits import Split, Splits
 from peekserve.errors import DataUnavailable
 
-SEED = 20_25
 LONGEST = 1344
-REFERENCE_PER_CLASS = 20
 CUTS = (0.5, 0.75)  # of every class: half for training, a quarter each for validation and test
 GUARD = 2  # rows left out on either side of a cut
 RUN = 6  # rows to a group: the most measurements that were made of one appliance in one state
@@ -43,7 +41,9 @@ def waveforms(path: Path) -> tuple[list[NDArray[np.float32]], NDArray[np.int64]]
     lines = path.read_text(encoding="utf-8").splitlines()
     begin = next(i for i, line in enumerate(lines) if line.strip().lower() == "@data")
     rows = [line.rsplit(":", 1) for line in lines[begin + 1 :] if line.strip()]
-    return [np.array(values.split(","), dtype=np.float32) for values, _ in rows], np.array([int(c) for _, c in rows])
+    return [np.array(values.split(","), dtype=np.float32) for values, _ in rows], np.array(
+        [int(c) for _, c in rows]
+    )
 
 
 def padded(rows: list[NDArray[np.float32]], labels: NDArray[np.int64], groups: NDArray[np.int64]) -> Split:
@@ -63,7 +63,9 @@ def load() -> Splits:
     groups = np.zeros(len(rows), dtype=np.int64)
     for c in np.unique(labels):
         # The rank of a row within its own half and class, 0..1, puts both halves back into one order.
-        rank = np.concatenate([(np.arange(n) + 0.5) / n for _, half in halves if (n := int((half == c).sum()))])
+        rank = np.concatenate(
+            [(np.arange(n) + 0.5) / n for _, half in halves if (n := int((half == c).sum()))]
+        )
         order = np.flatnonzero(labels == c)[np.argsort(rank, kind="stable")]
         groups[order] = 1000 * c + np.arange(len(order)) // RUN
         first, second = (RUN * round(cut * len(order) / RUN) for cut in CUTS)
@@ -72,7 +74,7 @@ def load() -> Splits:
         chosen["test"] += order[second + GUARD :].tolist()
     whole = padded(rows, labels, groups)
     train, validation, test = (whole.rows(np.array(chosen[part])) for part in ("train", "validation", "test"))
-    return Splits(train, a_few_of_each(train, REFERENCE_PER_CLASS, SEED), validation, test)
+    return Splits(train, train, validation, test)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ def spoil(images: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.f
     shaken = rng.random((n, 1)) < 0.5
     dy, dx = (1 + np.where(shaken, rng.integers(-1, 2, (n, 2)), 0)).T
     wide = np.pad(images, ((0, 0), (1, 1), (1, 1)))
-    moved = wide[np.arange(n)[:, None, None], (dy[:, None] + pixel)[:, :, None], (dx[:, None] + pixel)[:, None, :]]
+    moved = wide[
+        np.arange(n)[:, None, None], (dy[:, None] + pixel)[:, :, None], (dx[:, None] + pixel)[:, None, :]
+    ]
     noisy = moved * rng.uniform(0.6, 1.0, (n, 1, 1)) + rng.normal(0.0, 3.5, moved.shape)
     return np.clip(noisy, 0, 16).astype(np.float32)
 
@@ -37,7 +39,9 @@ def clean() -> Split:
 
     digits = load_digits()
     writer = np.searchsorted(FORM_STARTS, np.arange(len(digits.target)), side="right") - 1
-    return Split({"image": digits.images.astype(np.float32)}, digits.target.astype(np.int64), writer.astype(np.int64))
+    return Split(
+        {"image": digits.images.astype(np.float32)}, digits.target.astype(np.int64), writer.astype(np.int64)
+    )
 
 
 def load() -> Splits:
@@ -51,7 +55,9 @@ def load() -> Splits:
         rows.rows(np.isin(rows.groups, TEST_FORMS)),
     ]
     spoilt = [
-        Split({"image": spoil(part.inputs["image"], np.random.default_rng(SEED + i))}, part.labels, part.groups)
+        Split(
+            {"image": spoil(part.inputs["image"], np.random.default_rng(SEED + i))}, part.labels, part.groups
+        )
         for i, part in enumerate(parts, start=1)
     ]
     return Splits(train, *spoilt)

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from peekserve.applications.digits.load import load, spoil
 from peekserve.applications.nets import Residual
-from peekserve.applications.training import export, fit, seeded
+from peekserve.applications.training import Batch, export, fit, seeded, shuffled
 
 SIGHTS = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2), (0, 0), (2, 2), (0, 2), (2, 0))
 
@@ -61,11 +60,11 @@ def mlp() -> nn.Module:
 
 def cnn() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1),
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 24, 3, padding=1),
         nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Conv2d(8, 24, 3, padding=1),
-        nn.ReLU(),
         nn.Flatten(),
         nn.Linear(24 * 16, 10),
     )
@@ -75,11 +74,11 @@ def main(out: Path) -> None:
     train = load().train
     clean, labels = train.inputs["image"], train.labels
 
-    def flat(rng: np.random.Generator) -> tuple[list[NDArray[np.float32]], NDArray[np.int64]]:
-        return [spoil(clean, rng).reshape(-1, 64) / np.float32(16)], labels
+    def flat(rng: np.random.Generator) -> list[Batch]:
+        return shuffled([spoil(clean, rng).reshape(-1, 64) / np.float32(16)], labels, rng)
 
-    def framed(rng: np.random.Generator) -> tuple[list[NDArray[np.float32]], NDArray[np.int64]]:
-        return [spoil(clean, rng)[:, None] / np.float32(16)], labels
+    def framed(rng: np.random.Generator) -> list[Batch]:
+        return shuffled([spoil(clean, rng)[:, None] / np.float32(16)], labels, rng)
 
     rows, images = np.zeros((2, 64), np.float32), np.zeros((2, 1, 8, 8), np.float32)
     seeded(1)

@@ -1,0 +1,211 @@
+"""`peekserve demo`: real applications, a real server, more load than it can carry, and what each policy makes
+of it."""
+
+import asyncio
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+
+from peekserve.applications.prepare import prepare
+from peekserve.cli import tables
+from peekserve.cli.assembly import lay_out, make_peek, open_store, read_profiled, scheduler_spec
+from peekserve.cli.launch import ServerProcess
+from peekserve.cli.profile import profile
+from peekserve.domain.application import Application
+from peekserve.experiments.comparison import Contender, as_json, capacity, contenders, differences
+from peekserve.experiments.recording import record
+from peekserve.experiments.workload import Workload
+from peekserve.loadgen.arrivals import mixed, poisson, shares_of
+from peekserve.loadgen.client import Reply, send
+from peekserve.registry.labelled import Labelled, read_labelled
+from peekserve.registry.settings import ServerSettings, read_settings
+from peekserve.results import Row
+from peekserve.runtimes.onnx import OnnxRuntime
+from peekserve.sim.driver import SimWorker
+from peekserve.sim.world import Recorded, RecordedWorld
+
+POLICIES = ("maxacc-edf", "lo-edf", "lo-priority", "grouped", "sneakpeek")
+FIRST = "sneakpeek"
+
+# What lies between the end of a batch and the client's knowing it, on loopback: reply, event loop, HTTP.
+OVERHEAD_S = 0.0007
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A prepared, profiled repository and the workload for it."""
+
+    root: Path
+    settings: ServerSettings
+    applications: Mapping[str, Application]
+    workload: Workload
+    world: RecordedWorld
+    best_alone: float
+    rate: float
+
+
+class Demo:
+    """One run of the demo. `overload`: the load in shares of what the most accurate variants alone can
+    carry."""
+
+    def __init__(self, apps: Sequence[str], seconds: float, overload: float, seed: int, quiet: bool) -> None:
+        self._apps = list(apps)
+        self._seconds = seconds
+        self._overload = overload
+        self._seed = seed
+        self._quiet = quiet
+        self._console = Console(stderr=quiet, highlight=False)
+
+    def run(self, only_prepare: Path | None, keep: bool) -> int:
+        """Everything; or with `only_prepare`, the repository alone. `keep` leaves a server running until
+        stopped."""
+        if only_prepare is not None:
+            prepare(only_prepare, self._apps)
+            self._say(f"{only_prepare}: {', '.join(self._apps)}; peekserve profile {only_prepare} comes next")
+            return 0
+        with tempfile.TemporaryDirectory(prefix="peekserve-demo-") as folder:
+            root = Path(folder) / "repository"
+            ready = self._get_ready(root)
+            rows, simulated = self._compare(ready)
+            self._report(ready, rows, simulated)
+            if keep:
+                self._keep(root)
+        return 0
+
+    # ---- before ----
+
+    def _get_ready(self, root: Path) -> _Ready:
+        self._title("1. A repository of real applications")
+        prepare(root, self._apps)
+        self._say(f"models and labelled data of {', '.join(self._apps)}")
+        self._title("2. What every variant is worth and costs on this machine")
+        profile(root, None, quick=False, again=False, as_json=False) if not self._quiet else _quietly(root)
+        settings, _ = read_settings(root, os.environ)
+        layout = lay_out(settings)
+        device = layout.slots[0].device
+        with open_store(root, settings) as store:
+            applications = {a.name: a for a in read_profiled(root, store, [device], self._say)}
+        labelled = {name: read_labelled(root / name / "test.npz", app) for name, app in applications.items()}
+        recorded = self._record(applications, labelled)
+        shares = shares_of(sorted(applications))
+        buckets = {name: _bucket_shares(r, applications[name]) for name, r in recorded.items()}
+        best_alone = capacity(applications, device, shares, buckets)
+        rate = self._overload * best_alone
+        rng = np.random.default_rng(self._seed)
+        samples = {name: data.rows for name, data in labelled.items()}
+        arrivals = mixed(poisson(rate, self._seconds, rng), shares, samples, rng)
+        world = RecordedWorld(applications, recorded, jitter=True, overhead_s=OVERHEAD_S)
+        return _Ready(
+            root, settings, applications, Workload(applications, labelled, arrivals), world, best_alone, rate
+        )
+
+    def _record(
+        self, applications: Mapping[str, Application], labelled: Mapping[str, Labelled]
+    ) -> dict[str, Recorded]:
+        what = "what every variant says of every test sample, for the simulator"
+        with self._console.status(what) as status:
+            return {
+                name: record(app, labelled[name], OnnxRuntime(), make_peek(app), status.update)
+                for name, app in applications.items()
+            }
+
+    # ---- the runs ----
+
+    def _compare(self, ready: _Ready) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
+        self._title(
+            f"3. {ready.rate:.0f} requests a second, {self._overload:g} times what the best variants can carry"
+        )
+        base = scheduler_spec(ready.settings)
+        everyone = contenders(POLICIES)
+        first = next(c for c in everyone if c.name == FIRST)
+        rows = {FIRST: self._live(ready, first, show=True)}
+        self._title("4. The same arrivals, policy by policy")
+        device = lay_out(ready.settings).slots[0]
+        worker = SimWorker(device.name, device.device, device.budget_bytes)
+        simulated = {}
+        with self._console.status("") as status:
+            for i, contender in enumerate(everyone):
+                left = (len(everyone) - i) * (self._seconds + 2.5)
+                status.update(f"{contender.name}: {i + 1} of {len(everyone)}, about {left:.0f} s left")
+                if contender.name not in rows:
+                    rows[contender.name] = self._live(ready, contender, show=False)
+                simulated[contender.name] = ready.workload.simulate(
+                    contender.spec(base), ready.world, [worker], self._seed
+                )
+        return {c.name: rows[c.name] for c in everyone}, simulated
+
+    def _live(self, ready: _Ready, contender: Contender, show: bool) -> list[Row]:
+        log = ready.root.parent / "server.log"
+        with ServerProcess(ready.root, {"log": "error", **contender.settings()}, log) as server:
+            watch = tables.Watch(ready.workload, self._seconds)
+            if show and not self._quiet:
+                with Live(watch.render(), console=self._console, refresh_per_second=8) as live:
+                    return self._send(server.http, ready, lambda i, r: live.update(watch.seen(i, r)))
+            return self._send(server.http, ready, lambda i, r: None)
+
+    def _send(self, address: str, ready: _Ready, on_reply) -> list[Row]:  # type: ignore[no-untyped-def]
+        replies: list[Reply] = asyncio.run(send(address, ready.workload.calls(), on_reply))
+        return ready.workload.rows(replies)
+
+    # ---- after ----
+
+    def _report(
+        self, ready: _Ready, rows: Mapping[str, list[Row]], simulated: Mapping[str, list[Row]]
+    ) -> None:
+        if self._quiet:
+            told = {
+                "policies": as_json(rows, simulated),
+                "differences": [
+                    {"name": d.name, "against": d.against, "mean": d.mean, "low": d.low, "high": d.high}
+                    for d in differences(rows)
+                ],
+                "rate": ready.rate,
+                "capacity_of_best": ready.best_alone,
+                "seconds": self._seconds,
+                "seed": self._seed,
+            }
+            print(json.dumps(told))
+            return
+        self._console.print(tables.policies(rows, simulated, list(ready.applications)))
+        self._console.print(tables.paired(differences(rows)))
+        reasons = Counter(r.reason.value for r in rows[FIRST])
+        self._say(
+            f"outcomes of {FIRST}: " + ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
+        )
+
+    def _keep(self, root: Path) -> None:
+        with ServerProcess(root, {"http": "127.0.0.1:8000"}, root.parent / "server.log") as server:
+            self._say(f"serving {root} on http://{server.http}; stop with Ctrl-C")
+            try:
+                server.wait()
+            except KeyboardInterrupt:
+                self._say("stopping")
+
+    def _title(self, text: str) -> None:
+        self._console.print(f"\n[bold]{text}[/bold]")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+
+def _bucket_shares(recorded: Recorded, app: Application) -> list[float]:
+    if recorded.buckets is None:
+        return [1.0]
+    return [float(n) / len(recorded.buckets) for n in np.bincount(recorded.buckets, minlength=app.buckets)]
+
+
+def _quietly(root: Path) -> None:
+    """Profile without printing tables: the console belongs to one JSON document."""
+    import contextlib
+    import io
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        profile(root, None, quick=False, again=False, as_json=True)

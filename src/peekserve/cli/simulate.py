@@ -1,0 +1,74 @@
+"""`peekserve simulate`: the real scheduler in pretended time, on a profiled repository."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from peekserve.cli import tables
+from peekserve.cli.assembly import lay_out, make_peek, open_store, read_profiled, scheduler_spec
+from peekserve.errors import DataUnavailable, ProfileMissing
+from peekserve.experiments.comparison import as_json as rows_as_json
+from peekserve.experiments.recording import record
+from peekserve.experiments.workload import Workload
+from peekserve.loadgen.arrivals import mixed, poisson, shares_of
+from peekserve.registry.labelled import Labelled, read_labelled
+from peekserve.registry.settings import read_settings
+from peekserve.runtimes.onnx import OnnxRuntime
+from peekserve.sim.driver import SimWorker
+from peekserve.sim.world import RecordedWorld
+
+
+def simulate(
+    root: Path, policies: Sequence[str], rate: float, seconds: float, seed: int, as_json: bool
+) -> int:
+    """Record what every variant says of the labelled data, then run each policy over the same arrivals.
+
+    Uses test.npz of each application, or else its validation data. Raises ProfileMissing or DataUnavailable
+    when there is nothing to simulate with.
+    """
+    settings, _ = read_settings(root, os.environ)
+    slot = lay_out(settings).slots[0]
+    console = Console(stderr=True, highlight=False)
+    with open_store(root, settings) as store:
+        applications = {a.name: a for a in read_profiled(root, store, [slot.device], console.print)}
+    labelled: dict[str, Labelled] = {}
+    for name, app in applications.items():
+        untimed = [v.name for v in app.variants if slot.device not in v.timing]
+        if untimed:
+            raise ProfileMissing(
+                f"{name}: no timing of {', '.join(untimed)} here; run peekserve profile {root}"
+            )
+        found = [path for path in (root / name / "test.npz", Path(app.validation or "-")) if path.is_file()]
+        if not found:
+            raise DataUnavailable(f"{name}: neither test.npz nor validation data to simulate with")
+        labelled[name] = read_labelled(found[0], app)
+    recorded = {
+        name: record(app, labelled[name], OnnxRuntime(), make_peek(app)) for name, app in applications.items()
+    }
+    rng = np.random.default_rng(seed)
+    arrivals = mixed(
+        poisson(rate, seconds, rng),
+        shares_of(sorted(applications)),
+        {n: d.rows for n, d in labelled.items()},
+        rng,
+    )
+    workload = Workload(applications, labelled, arrivals)
+    world = RecordedWorld(applications, recorded, jitter=True)
+    worker = SimWorker(slot.name, slot.device, slot.budget_bytes)
+    rows = {}
+    for policy in track(policies, "simulating", console=console, transient=True, disable=as_json):
+        spec = replace(scheduler_spec(settings), policy=policy)
+        rows[policy] = workload.simulate(spec, world, [worker], seed)
+    if as_json:
+        print(
+            json.dumps({"policies": rows_as_json(rows, {}), "rate": rate, "seconds": seconds, "seed": seed})
+        )
+    else:
+        Console().print(tables.policies(rows, {}, list(applications), title="Realised utility, simulated"))
+    return 0

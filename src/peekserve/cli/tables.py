@@ -1,0 +1,117 @@
+"""What people look at in a terminal: the live view of a run, and the tables at its end."""
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Mapping, Sequence
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from peekserve.experiments.comparison import Difference
+from peekserve.experiments.workload import Workload
+from peekserve.loadgen.client import Reply
+from peekserve.results import Row, summary
+
+
+class Watch:
+    """A run as it happens: who answers, how well, and the newest decisions with their reasons."""
+
+    def __init__(self, workload: Workload, seconds: float) -> None:
+        self._workload = workload
+        self._seconds = seconds
+        self._answers: dict[str, Counter[str]] = defaultdict(Counter)
+        self._rows: dict[str, list[Row]] = defaultdict(list)
+        self._last: deque[Text] = deque(maxlen=8)
+        self._now = 0.0
+
+    def seen(self, index: int, reply: Reply) -> Group:
+        """One more reply; the view with it."""
+        row = self._workload.row(index, reply)
+        self._now = max(self._now, reply.done_at)
+        who = row.variants[0] if row.variants else row.reason.value
+        self._answers[row.application][who] += 1
+        self._rows[row.application].append(row)
+        if index % 7 == 0:  # a sample of the decisions: all of them would only flicker
+            self._last.append(_decision(row, who))
+        return self.render()
+
+    def render(self) -> Group:
+        table = Table(
+            title=f"{self._now:4.1f} of {self._seconds:.0f} s", title_justify="left", header_style="bold"
+        )
+        for column, side in (
+            ("application", "left"),
+            ("in time", "right"),
+            ("right", "right"),
+            ("answered by", "left"),
+        ):
+            table.add_column(column, justify=side)  # type: ignore[arg-type]
+        for name in sorted(self._workload.applications):
+            rows = self._rows[name]
+            total = max(len(rows), 1)
+            met = sum(r.in_time for r in rows) / total
+            right = sum(r.correct for r in rows) / total
+            who = "  ".join(f"{n} {k}" for k, n in self._answers[name].most_common())
+            table.add_row(name, f"{met:.0%}", f"{right:.0%}", who)
+        return Group(table, *self._last)
+
+
+def _decision(row: Row, who: str) -> Text:
+    spent = (row.settled_at - row.arrived_at) * 1e3
+    left = (row.due_at - row.settled_at) * 1e3
+    believed = "" if row.believed != row.believed else f"believed {row.believed:.2f}, "
+    right = "right" if row.correct else "wrong" if row.variants else "no answer"
+    style = "green" if row.correct and row.in_time else "red"
+    return Text(
+        f"  {row.application:<11} -> {who:<20} {believed}after {spent:5.1f} ms, {left:5.1f} left, {right}",
+        style,
+    )
+
+
+def policies(
+    rows: Mapping[str, Sequence[Row]],
+    simulated: Mapping[str, Sequence[Row]],
+    apps: Sequence[str],
+    title: str = "Realised utility, live",
+) -> Table:
+    """One line for each policy, live beside simulated; utility by application at the end."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    table.add_column("policy")
+    for column in ("utility", "95%", "simulated", "accuracy", "in time", "by peek", "p95", *sorted(apps)):
+        table.add_column(column, justify="right")
+    best = max(summary(r).utility for r in rows.values())
+    for name, policy_rows in rows.items():
+        s = summary(policy_rows)
+        each = [summary([r for r in policy_rows if r.application == app]).utility for app in sorted(apps)]
+        table.add_row(
+            name,
+            f"{s.utility:.3f}",
+            f"{s.low:.3f}..{s.high:.3f}",
+            f"{summary(simulated[name]).utility:.3f}" if name in simulated else "",
+            f"{s.accuracy:.3f}",
+            f"{s.deadlines_met:.1%}",
+            f"{s.by_peek:.1%}",
+            f"{s.p95_s * 1e3:.0f} ms",
+            *(f"{u:.3f}" for u in each),
+            style="bold green" if s.utility == best else None,
+        )
+    table.caption = (
+        "aware: expected accuracy from a peek at each request; sc: the peek may answer (short-circuit).\n"
+        "Without sc a request that nothing can answer in time is turned away; all drop doomed work and merge batches."
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def paired(found: Sequence[Difference]) -> Table:
+    """Paired differences over the same arrivals, with their intervals."""
+    table = Table(title="Who leads whom, request by request", title_justify="left", header_style="bold")
+    for column in ("policy", "against", "difference", "95%", "", "what it shows"):
+        table.add_column(column)
+    for d in found:
+        sign = "ahead" if d.low > 0 else "behind" if d.high < 0 else "not separated"
+        colour = {"ahead": "green", "behind": "red"}.get(sign, "yellow")
+        table.add_row(
+            d.name, d.against, f"{d.mean:+.3f}", f"{d.low:+.3f}..{d.high:+.3f}", Text(sign, colour), d.what
+        )
+    return table

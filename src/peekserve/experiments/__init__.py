@@ -1,0 +1,1 @@
+"""Runs that make figures and tables: the parts put together, rows written, claims computed from rows."""

@@ -33,6 +33,12 @@ def prepared(request: pytest.FixtureRequest, repository: Path) -> Prepared:
     return Prepared(request.param, place, declaration(place / "application.yaml"), lines)
 
 
+def card_row(application: str, line: str) -> list[str]:
+    """The cells of the card's first table: nothing, name, validation, test, milliseconds, ratio, nothing."""
+    card = (HOME / application / "README.md").read_text(encoding="utf-8")
+    return next(text for text in card.splitlines() if text.startswith(f"| {line} | ")).split("|")
+
+
 def test_all_models_together_stay_small() -> None:
     assert sum(model.stat().st_size for name in NAMES for model in models(name)) < 8 * MIB
 
@@ -42,10 +48,8 @@ def test_every_declared_variant_is_shipped_and_no_other(prepared: Prepared) -> N
 
 
 def test_the_card_states_what_is_measured(prepared: Prepared) -> None:
-    card = (HOME / prepared.name / "README.md").read_text(encoding="utf-8")
     for name, line in prepared.lines.items():
-        row = next(text for text in card.splitlines() if text.startswith(f"| {name} | "))
-        stated = row.split("|")[3].strip()
+        stated = card_row(prepared.name, name)[3].strip()
         low, high = (float(edge) for edge in stated.split("[")[1].rstrip("]").split(","))
         assert low <= line.overall("test").value <= high, f"{name}: the card says {stated}"
 
@@ -76,8 +80,8 @@ def test_the_dearest_costs_twenty_times_the_cheapest(prepared: Prepared) -> None
     bucket = next((spec["buckets"][0] for spec in prepared.said["inputs"].values() if "buckets" in spec), 0)
     cheapest, *_, dearest = prepared.said["variants"]
     spent = {v: latency_ms(prepared.said, prepared.place, v, 1, bucket) for v in (cheapest, dearest)}
-    assert spent[dearest] >= 1.0
     assert spent[dearest] >= 20 * spent[cheapest]
+    assert float(card_row(prepared.name, dearest)[4]) >= 1.0  # milliseconds, on the machine of the card
 
 
 def test_an_answer_does_not_depend_on_its_company(prepared: Prepared) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from peekserve.applications.digits.load import spoil
-from peekserve.applications.prepare import NAMES, load_elsewhere, prepare
+from peekserve.applications.prepare import NAMES, load_elsewhere, prepare, require
 from peekserve.applications.splits import PARTS, Split, Splits
-from peekserve.errors import InvalidData, UnknownApplication
+from peekserve.errors import DataUnavailable, InvalidData, UnknownApplication
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -32,7 +32,8 @@ def test_no_row_is_in_two_parts(loaded: tuple[str, Splits]) -> None:
         {b"".join(values[i].tobytes() for values in part.inputs.values()) for i in range(len(part))}
         for part in (splits.reference, splits.validation, splits.test)
     ]
-    assert not rows[0] & rows[1] and not rows[0] & rows[2] and not rows[1] & rows[2]
+    assert not rows[0] & (rows[1] | rows[2])
+    assert not rows[1] & rows[2]
 
 
 def test_every_part_has_every_class(loaded: tuple[str, Splits]) -> None:
@@ -63,7 +64,8 @@ def test_spoiling_is_the_seed_s_doing_alone() -> None:
     images = np.full((5, 8, 8), 9, dtype=np.float32)
     first, second, other = (spoil(images, np.random.default_rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, second)
-    assert (first != other).any() and first.min() >= 0 and first.max() <= 16
+    assert (first != other).any()
+    assert 0 <= first.min() <= first.max() <= 16
 
 
 def test_columns_of_uneven_length_are_no_split() -> None:
@@ -77,3 +79,15 @@ def test_an_unknown_application_is_named_and_nothing_is_written(tmp_path: Path) 
     ):
         prepare(tmp_path, ["digits", "digit"])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named_with_the_extra_that_brings_it() -> None:
+    with pytest.raises(
+        DataUnavailable, match=r"come with no_such_package, not installed here: .*peekserve\[demo\]"
+    ):
+        require("watch", ["numpy", "no_such_package"])
+
+
+def test_a_loader_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(DataUnavailable, match=r"could not be read .*No module named"):
+        load_elsewhere("nothing", tmp_path)

@@ -51,7 +51,7 @@ def probabilities(raw: NDArray[Any], spec: Mapping[str, Any], classes: list[str]
     """A model's output as [n, C] in the application's order of classes; a bare label counts as certain."""
     if spec["form"] == "label":
         columns = np.array([classes.index(spec["labels"][int(label)]) for label in raw.reshape(-1)])
-        return np.eye(len(classes))[columns]
+        return np.asarray(np.eye(len(classes))[columns])
     values = raw.astype(np.float64)
     if spec["form"] == "logits":
         values = np.exp(values - values.max(1, keepdims=True))

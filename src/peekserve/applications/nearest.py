@@ -66,4 +66,5 @@ def votes(said: Mapping[str, Any], root: Path, split: Split) -> NDArray[np.int64
             here, there = (here - mean) @ axes, (there - mean) @ axes
     distances = ((there[:, None, :] - here[None, :, :]) ** 2).sum(2)
     nearest = np.argsort(distances, axis=1, kind="stable")[:, : peek["neighbours"]]
-    return np.eye(len(said["classes"]), dtype=np.int64)[reference.labels[nearest]].sum(1)
+    one_each = np.eye(len(said["classes"]), dtype=np.int64)
+    return np.asarray(one_each[reference.labels[nearest]].sum(1))

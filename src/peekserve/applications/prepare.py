@@ -36,12 +36,7 @@ def prepare(directory: Path, names: Sequence[str] = NAMES) -> None:
     for name in names:
         if name not in NEEDS:
             raise UnknownApplication(f"there is no demo application {name!r}; there are {', '.join(NAMES)}")
-        missing = [package for package in NEEDS[name] if importlib.util.find_spec(package) is None]
-        if missing:
-            raise DataUnavailable(
-                f"the data of {name!r} come with {' and '.join(missing)}, not installed here: "
-                "pip install 'peekserve[demo]'"
-            )
+        require(name, NEEDS[name])
     for name in names:
         place = directory / name
         place.mkdir(parents=True, exist_ok=True)
@@ -53,6 +48,15 @@ def prepare(directory: Path, names: Sequence[str] = NAMES) -> None:
             load_elsewhere(name, Path(scratch))
             for part in WRITTEN:
                 shutil.copyfile(Path(scratch) / f"{part}.npz", place / f"{part}.npz")
+
+
+def require(name: str, packages: Sequence[str]) -> None:
+    """Raises DataUnavailable, naming the packages that are not installed."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise DataUnavailable(
+            f"the data of {name!r} come with {' and '.join(missing)}, not installed here: pip install 'peekserve[demo]'"
+        )
 
 
 def load_elsewhere(name: str, out: Path) -> None:

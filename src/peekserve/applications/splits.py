@@ -26,9 +26,10 @@ class Split:
     lengths: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, column in [*self.inputs.items(), *self.lengths.items(), ("groups", self.groups)]:
-            if len(column) != len(self.labels):
-                raise InvalidData(f"{name!r} has {len(column)} rows, but there are {len(self.labels)} labels")
+        rows = {name: len(column) for name, column in self.columns().items()}
+        for name, n in rows.items():
+            if n != len(self.labels):
+                raise InvalidData(f"{name!r} has {n} rows, but there are {len(self.labels)} labels")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -48,8 +49,7 @@ class Split:
         return {**self.inputs, **lengths, "labels": self.labels, "groups": self.groups}
 
     def save(self, path: Path) -> None:
-        # Any: numpy's stub reads a mapping of arrays as the `allow_pickle` flag.
-        np.savez(path, allow_pickle=False, **self.columns())  # type: ignore[arg-type]
+        np.savez(path, allow_pickle=False, **self.columns())
 
     @staticmethod
     def read(path: Path) -> "Split":

@@ -52,7 +52,7 @@ def fit(net: nn.Module, epoch: Epoch, epochs: int, seed: int, peak: float = 4e-3
             scores = net(*(torch.from_numpy(values) for values in inputs))
             loss = functional.cross_entropy(scores, torch.from_numpy(labels), label_smoothing=0.05)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
         schedule.step()
     return net.eval()

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from peekserve.clock import WallClock
 from peekserve.core.spec import SchedulerSpec
 from peekserve.domain.application import Application, OnMiss, Variant
@@ -31,6 +33,7 @@ from peekserve.state.store import Store
 from peekserve.workers.process import ProcessWorkers
 from peekserve.workers.remote import RemoteRuntime
 from peekserve.workers.slots import Slot
+from peekserve.workers.trial import WorkerStopwatch
 
 Tell = Callable[[str], None]
 
@@ -115,29 +118,9 @@ def time_provisionally(application: Application, slot: Slot, samples: Sequence[I
     return replace(application, variants=tuple(with_timing(v) for v in application.variants))
 
 
-class WorkerStopwatch:
-    """A worker process, timed by its own clock (profiling.measure.Timed)."""
-
-    def __init__(self, runtime: RemoteRuntime) -> None:
-        self._runtime = runtime
-
-    def load(self, variant: Variant, classes: int) -> tuple[float, int]:
-        held = self._runtime.load(variant, classes)
-        return self._runtime.load_s, held
-
-    def run(self, variant: Variant, classes: int, inputs: Inputs) -> float:
-        self._runtime.run(variant, classes, inputs)
-        return self._runtime.run_s
-
-    def unload(self, weights: str) -> None:
-        self._runtime.unload(weights)
-
-
 def sample_inputs(application: Application, labelled: Labelled | None) -> list[Inputs]:
     """One set of inputs for each shape bucket, to time batches with: real rows where there are some, else
     zeros."""
-    import numpy as np
-
     by_bucket: dict[int, Inputs] = {}
     if labelled is not None:
         by_bucket = {bucket: inputs for bucket, _, inputs in bucketed(labelled, application)}

@@ -11,7 +11,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from peekserve.cli.assembly import (
-    WorkerStopwatch,
     labelled_of,
     lay_out,
     make_peek,
@@ -33,6 +32,7 @@ from peekserve.registry.settings import read_settings
 from peekserve.state.store import Store
 from peekserve.workers.remote import RemoteRuntime
 from peekserve.workers.slots import Slot
+from peekserve.workers.trial import WorkerStopwatch
 
 
 def profile(root: Path, apps: Sequence[str] | None, quick: bool, again: bool, as_json: bool) -> int:

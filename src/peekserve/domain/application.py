@@ -57,6 +57,14 @@ class Variant:
             raise InvalidConfiguration(f"variant {self.name!r}: max_batch is 1 or more, not {self.max_batch}")
 
     @property
+    def profiled(self) -> str:
+        """How much is known of it: "complete", "provisional" (a quick timing, no accuracy promised), "partial", "none"."""
+        timed = [t for t in self.timing.values() if not t.provisional]
+        if self.quality is not None:
+            return "complete" if timed else "partial"
+        return "partial" if timed else "provisional" if self.timing else "none"
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Names of the application inputs that this variant cannot do without."""
         return tuple(dict.fromkeys(m.source for m in self.inputs))

@@ -108,7 +108,10 @@ class InferReply:
         if version == "mixed":
             told["variants"] = ",".join(self.answerers)
         elif version != Source.PEEK.value:
-            told["revision"] = self.application.variant(version).revision
+            variant = self.application.variant(version)
+            told["revision"] = variant.revision
+            if variant.profiled != "complete":
+                told["profile"] = variant.profiled
         sources = {row.source.value for row in answer.rows}
         told["source"] = sources.pop() if len(sources) == 1 else "mixed"
         believed = [row.expected_accuracy for row in answer.rows]

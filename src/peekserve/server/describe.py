@@ -128,7 +128,7 @@ def _properties(application: Application) -> dict[str, str]:
 
 
 def _about(variant: Variant) -> dict[str, str]:
-    told = {f"revision.{variant.name}": variant.revision}
+    told = {f"revision.{variant.name}": variant.revision, f"profile.{variant.name}": variant.profiled}
     if variant.needs:
         told[f"inputs.{variant.name}"] = ",".join(variant.needs)
     if variant.quality is not None:

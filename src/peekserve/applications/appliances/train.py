@@ -72,7 +72,7 @@ class OneChannel(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """Nets on waveform and spectrum, each shown the current both ways round and from three beginnings; the mean of all they say."""
+    """Nets on waveform and spectrum, each shown the current both ways round and from three beginnings; their mean."""
 
     def __init__(self, members: list[nn.Module]) -> None:
         super().__init__()

@@ -30,7 +30,7 @@ def spoil(images: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.f
         np.arange(n)[:, None, None], (dy[:, None] + pixel)[:, :, None], (dx[:, None] + pixel)[:, None, :]
     ]
     noisy = moved * rng.uniform(0.6, 1.0, (n, 1, 1)) + rng.normal(0.0, 3.5, moved.shape)
-    return np.clip(noisy, 0, 16).astype(np.float32)
+    return np.asarray(np.clip(noisy, 0, 16), dtype=np.float32)
 
 
 def clean() -> Split:
@@ -45,7 +45,7 @@ def clean() -> Split:
 
 
 def load() -> Splits:
-    """The four parts. `train` is left clean, since training spoils it anew in every epoch; the others are spoilt once."""
+    """The four parts. `train` is left clean, as training spoils it anew in every epoch; the others are spoilt once."""
     rows = clean()
     held_out = np.isin(rows.groups, VALIDATION_FORMS + TEST_FORMS)
     train = rows.rows(~held_out)

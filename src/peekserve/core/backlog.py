@@ -11,6 +11,7 @@ from peekserve.awareness.estimate import expected_accuracy, likely
 from peekserve.awareness.posterior import posterior_mean
 from peekserve.core.catalogue import Catalogue, frozen
 from peekserve.domain.request import Request
+from peekserve.domain.utility import Penalty
 from peekserve.errors import InvariantBroken, UnknownVariant
 from peekserve.policies.base import View, WorkerView
 
@@ -79,7 +80,10 @@ class Backlog:
                 f"no variant of {app.name!r} can do with the inputs {list(request.inputs or ())}"
             )
         quickest = float(np.min(np.where(allowed[: len(fastest_s)], fastest_s, np.inf), initial=np.inf))
-        kind, width = self._catalogue.penalty(app.query(request.query).penalty, request.deadline_s)
+        # Where no answer is ever given late, lateness costs everything, whatever the owner's penalty says of late
+        # answers: plans must be valued by what will be done.
+        penalty = app.query(request.query).penalty if late_ok else Penalty.step()
+        kind, width = self._catalogue.penalty(penalty, request.deadline_s)
         slots = []
         for row in range(request.rows):
             if not self._free:

@@ -22,11 +22,13 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 class DeviceTable:
     """What every variant costs on one kind of device. A variant without a timing there costs infinitely much.
 
-    `latency_s`: one float64 [V, max batch + 1] for each lane. `load_s`, `bytes`: float64 [W]. `fastest_s`:
+    `latency_s`: one float64 [V, max batch + 1] for each lane, medians: what is expected. `cautious_s`: the same as
+    95th percentiles: what is planned with, so that a plan that just fits does not miss every second time. `load_s`, `bytes`: float64 [W]. `fastest_s`:
     one float64 [V] for each lane, a batch of one row without its load.
     """
 
     latency_s: tuple[Floats, ...]
+    cautious_s: tuple[Floats, ...]
     load_s: Floats
     bytes: Floats
     fastest_s: tuple[Floats, ...]
@@ -105,21 +107,30 @@ class Catalogue:
     def _time(self, device: str) -> DeviceTable:
         load_s = np.zeros(len(self.weights))
         size = np.zeros(len(self.weights))
-        latency: list[Floats] = []
+        tables: list[tuple[Floats, Floats]] = []
         for lane in self.lanes:
             variants = self.applications[lane.application].variants
             table = np.full((len(variants), int(lane.max_batch.max()) + 1), np.inf)
+            cautious = table.copy()
             for v, variant in enumerate(variants):
                 timing = variant.timing.get(device)
                 if timing is None:
                     continue
-                table[v, : variant.max_batch + 1] = timing.curve(lane.bucket).table(variant.max_batch)
+                curve = timing.curve(lane.bucket)
+                table[v, : variant.max_batch + 1] = curve.table(variant.max_batch)
+                cautious[v, : variant.max_batch + 1] = curve.table(variant.max_batch, cautious=True)
                 w = int(lane.weights[v])
                 load_s[w] = max(load_s[w], timing.load_s)
                 size[w] = max(size[w], timing.bytes)
-            table[:, 0] = 0.0
-            latency.append(frozen(table))
-        return DeviceTable(tuple(latency), frozen(load_s), frozen(size), tuple(t[:, 1] for t in latency))
+            table[:, 0] = cautious[:, 0] = 0.0
+            tables.append((frozen(table), frozen(cautious)))
+        return DeviceTable(
+            latency_s=tuple(median for median, _ in tables),
+            cautious_s=tuple(p95 for _, p95 in tables),
+            load_s=frozen(load_s),
+            bytes=frozen(size),
+            fastest_s=tuple(p95[:, 1] for _, p95 in tables),
+        )
 
 
 def frozen(array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:

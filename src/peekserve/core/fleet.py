@@ -203,7 +203,7 @@ class Fleet:
                 max(now, w.free_at),
                 tuple(w.resident),
                 w.budget,
-                w.table.latency_s,
+                w.table.cautious_s,
                 w.table.load_s,
                 w.table.bytes,
             )

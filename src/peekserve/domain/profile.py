@@ -35,19 +35,29 @@ class LatencyCurve:
             raise InvalidData(f"a latency is a positive, finite time: {self.median_s}")
 
     def seconds(self, batch_size: int) -> float:
-        sizes, medians = self.batch_sizes, self.median_s
-        if batch_size <= sizes[-1]:
-            return float(np.interp(batch_size, sizes, medians))
-        if len(sizes) == 1:
-            return medians[0] * batch_size / sizes[0]
-        slope = (medians[-1] - medians[-2]) / (sizes[-1] - sizes[-2])
-        return medians[-1] + max(slope, 0.0) * (batch_size - sizes[-1])
+        """The median."""
+        return self._at(batch_size, self.median_s)
 
-    def table(self, max_batch: int) -> npt.NDArray[np.float64]:
-        """float64 [max_batch + 1]: seconds by number of rows; entry 0 is 0. Never falls, so that a bigger
-        batch is never believed quicker because of noise in a measurement."""
-        raw = np.array([0.0, *(self.seconds(b) for b in range(1, max_batch + 1))])
+    def cautious_s(self, batch_size: int) -> float:
+        """The 95th percentile: what to plan with where being late costs more than being early; the median where
+        percentiles were not measured."""
+        return self._at(batch_size, self.p95_s or self.median_s)
+
+    def table(self, max_batch: int, cautious: bool = False) -> npt.NDArray[np.float64]:
+        """float64 [max_batch + 1]: seconds by number of rows; entry 0 is 0. Never falls, so that a bigger batch is
+        never believed quicker because of noise in a measurement."""
+        seconds = self.cautious_s if cautious else self.seconds
+        raw = np.array([0.0, *(seconds(b) for b in range(1, max_batch + 1))])
         return np.maximum.accumulate(raw)
+
+    def _at(self, batch_size: int, values: tuple[float, ...]) -> float:
+        sizes = self.batch_sizes
+        if batch_size <= sizes[-1]:
+            return float(np.interp(batch_size, sizes, values))
+        if len(sizes) == 1:
+            return values[0] * batch_size / sizes[0]
+        slope = (values[-1] - values[-2]) / (sizes[-1] - sizes[-2])
+        return values[-1] + max(slope, 0.0) * (batch_size - sizes[-1])
 
     def spread_s(self) -> float:
         """p95 - median at the smallest batch: the margin that this variant's jitter asks for; 0 when not

@@ -91,7 +91,7 @@ class RecordedWorld:
         curve = self._variant(command.application, command.variant).timing[device].curve(command.bucket)
         seconds = curve.seconds(len(command.rows))
         if self.jitter and curve.p95_s:
-            spread = log(max(curve.p95_s[0] / curve.median_s[0], 1.0)) / _Z95
+            spread = log(max(curve.cautious_s(len(command.rows)) / seconds, 1.0)) / _Z95
             seconds *= exp(spread * rng.standard_normal())
         return seconds + self.overhead_s
 

@@ -17,6 +17,7 @@ HOME = Path(__file__).parent
 # What must be installed for each application's data; seglearn uses pandas without saying so.
 NEEDS = {"digits": ("sklearn",), "watch": ("seglearn", "pandas"), "appliances": ("sktime",)}
 NAMES = tuple(NEEDS)
+SETTINGS = "peekserve.yaml"
 WRITTEN = ("reference", "validation", "test")
 PATIENCE_S = 300.0
 
@@ -37,6 +38,8 @@ def prepare(directory: Path, names: Sequence[str] = NAMES) -> None:
         if name not in NEEDS:
             raise UnknownApplication(f"there is no demo application {name!r}; there are {', '.join(NAMES)}")
         require(name, NEEDS[name])
+    directory.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(HOME / SETTINGS, directory / SETTINGS)
     for name in names:
         place = directory / name
         place.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,8 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,6 +58,17 @@ def lay_out(settings: ServerSettings) -> Layout:
         cores = slot.cores or ((spare.pop(),) if len(spare) > 1 else None)
         slots.append(Slot(slot.name, slot.device.partition(":")[0], slot.memory, cores))
     return Layout(tuple(spare or have), tuple(slots))
+
+
+@contextmanager
+def bound_to(cores: Iterable[int]) -> Iterator[None]:
+    """This process on these cores for a while. Processes started meanwhile inherit it, so start none."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def state_folder(root: Path, settings: ServerSettings) -> Path:
@@ -170,8 +182,8 @@ def scheduler_spec(settings: ServerSettings) -> SchedulerSpec:
     )
 
 
-# A worker gets its next batch this long before the running one should end: the way there takes about as long.
-LEAD_S = 0.001
+# A worker gets its next batch this long before the running one should end: the event loop may be busy that long.
+LEAD_S = 0.003
 
 
 @dataclass(slots=True)

@@ -43,7 +43,6 @@ def profile(root: Path, apps: Sequence[str] | None, quick: bool, again: bool, as
     chosen = [repository.application(name) for name in apps] if apps else list(repository.applications)
     effort = Effort.quick() if quick else Effort(seconds=0.4)
     front = layout.front[0]
-    os.sched_setaffinity(0, layout.front)
     with open_store(root, settings) as store, _bar(as_json) as bar:
         task = bar.add_task("profile", total=sum(_steps(app, effort) for app in chosen))
 

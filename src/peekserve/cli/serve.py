@@ -1,6 +1,7 @@
 """`peekserve serve`: a repository, served until it is told to stop."""
 
 import asyncio
+import gc
 import importlib.util
 import json
 import os
@@ -84,6 +85,9 @@ async def _serve(
             await asyncio.wait_for(core.driver.until_ready(), READY_WITHIN_S)
         except TimeoutError:
             raise NotReady(f"no worker came up and loaded its models within {READY_WITHIN_S:.0f} s") from None
+        # What was made until now stays: a full collection over it would stop the event loop for tens of milliseconds.
+        gc.collect()
+        gc.freeze()
         ready: dict[str, Any] = {"ready": True, "http": f"{host}:{port}"}
         if grpc is not None:
             host, port = await grpc.start()

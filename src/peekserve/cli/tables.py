@@ -20,20 +20,23 @@ class Watch:
         self._workload = workload
         self._seconds = seconds
         self._answers: dict[str, Counter[str]] = defaultdict(Counter)
-        self._rows: dict[str, list[Row]] = defaultdict(list)
+        self._total: Counter[str] = Counter()
+        self._met: Counter[str] = Counter()
+        self._right: Counter[str] = Counter()
         self._last: deque[Text] = deque(maxlen=8)
         self._now = 0.0
 
-    def seen(self, index: int, reply: Reply) -> Group:
-        """One more reply; the view with it."""
+    def seen(self, index: int, reply: Reply) -> None:
+        """One more reply. Cheap: it is called while the load runs."""
         row = self._workload.row(index, reply)
         self._now = max(self._now, reply.done_at)
         who = row.variants[0] if row.variants else row.reason.value
         self._answers[row.application][who] += 1
-        self._rows[row.application].append(row)
+        self._total[row.application] += 1
+        self._met[row.application] += row.in_time
+        self._right[row.application] += bool(row.correct)
         if index % 7 == 0:  # a sample of the decisions: all of them would only flicker
             self._last.append(_decision(row, who))
-        return self.render()
 
     def render(self) -> Group:
         table = Table(
@@ -47,10 +50,8 @@ class Watch:
         ):
             table.add_column(column, justify=side)  # type: ignore[arg-type]
         for name in sorted(self._workload.applications):
-            rows = self._rows[name]
-            total = max(len(rows), 1)
-            met = sum(r.in_time for r in rows) / total
-            right = sum(r.correct for r in rows) / total
+            total = max(self._total[name], 1)
+            met, right = self._met[name] / total, self._right[name] / total
             who = "  ".join(f"{n} {k}" for k, n in self._answers[name].most_common())
             table.add_row(name, f"{met:.0%}", f"{right:.0%}", who)
         return Group(table, *self._last)

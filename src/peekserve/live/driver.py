@@ -7,6 +7,7 @@ functions that hand their events to the loop.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Protocol
 
 import numpy as np
@@ -173,7 +174,8 @@ class LiveDriver:
         for observer in self._observers:
             observer.event(event, now)
             observer.commands(commands, now)
-        for command in commands:
+        # Answers last: waking thirty clients takes milliseconds in which an idle worker would wait for its batch.
+        for command in sorted(commands, key=_is_answer):
             self._do(command, now)
         if not self._started.is_set() and self._up and not self._loading:
             self._started.set()
@@ -210,7 +212,10 @@ class LiveDriver:
             self._alarm.cancel()
         # An alarm for now rings after the other events of this turn of the loop: they are planned together.
         wake: Callable[[], None] = self._wake
-        self._alarm = self._loop.call_soon(wake) if at <= now else self._loop.call_later(at - now, wake)
+        # Event loops count in milliseconds and may ring early: rounded up, or the scheduler would be woken in vain.
+        self._alarm = (
+            self._loop.call_soon(wake) if at <= now else self._loop.call_later(ceil((at - now) * 1e3) / 1e3, wake)
+        )
 
     def _wake(self) -> None:
         self._alarm = None
@@ -242,3 +247,7 @@ class LiveDriver:
                 self._broken[weights] = error
             case _:
                 pass
+
+
+def _is_answer(command: Command) -> bool:
+    return isinstance(command, Answer)

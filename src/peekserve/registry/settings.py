@@ -75,7 +75,7 @@ class ServerSettings:
     policy: PolicySettings = PolicySettings()
     window_s: float = 0.0
     workers: tuple[Slot, ...] = (Slot(),)
-    margin_s: float = 0.002
+    margin_s: float = 0.005
     peek_patience_s: float = 0.010
     on_miss: OnMiss | None = None
     limits: Limits = Limits()

@@ -257,6 +257,21 @@ def test_a_pinned_request_gets_its_variant_or_none():
     assert [r.request_id for r in batch.rows] == ["r1"]
 
 
+def test_a_pinned_request_is_never_answered_by_the_peek():
+    app = an_application(takes(0.5, "one"), peek=a_peek(), on_miss=OnMiss.DEGRADE)
+    scheduler = a_scheduler(app)
+    [answer] = scheduler.handle(Arrived(a_request(due_at=0.1, pinned="one")), now=0.0)
+    assert (answer.outcome, answer.reason) == (Outcome.REFUSED, Reason.DEADLINE_INFEASIBLE)
+    commands = scheduler.handle(Arrived(a_request("r2", due_at=5.0, pinned="one")), now=0.0)
+    assert not of_kind(commands, Peek)
+
+
+def test_a_request_without_the_input_that_the_peek_looks_at_is_not_peeked_at():
+    scheduler = a_scheduler(an_application(takes(0.1), peek=a_peek()))
+    assert not of_kind(scheduler.handle(Arrived(a_request(inputs=("y",))), now=0.0), Peek)
+    assert of_kind(scheduler.handle(Arrived(a_request("r2", inputs=("x",))), now=0.0), Peek)
+
+
 def test_in_windows_everything_waits_for_the_end_and_then_all_is_committed():
     scheduler = a_scheduler(policy=RunAll(max_batch=1), planning=Window(0.1))
     assert scheduler.handle(Arrived(a_request("r1", due_at=2.0)), now=0.03) == [WakeAt(0.1)]

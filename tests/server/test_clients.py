@@ -13,8 +13,9 @@ import tritonclient.http as over_http
 from tritonclient.utils import InferenceServerException
 
 from peekserve.errors import InvalidConfiguration
+from peekserve.live.loop import run
 from peekserve.server.oip import GrpcServer
-from peekserve.server.run import HttpServer, run
+from peekserve.server.run import HttpServer
 from tests.server.scripted import Doors, ScriptedBackend
 
 pytestmark = pytest.mark.whole

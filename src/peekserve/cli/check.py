@@ -5,8 +5,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
-
+from peekserve.cli.terminal import console
 from peekserve.config import Severity
 from peekserve.registry.check import check as examine
 
@@ -18,14 +17,13 @@ def check(root: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"errors": errors, "problems": [asdict(p) for p in problems]}))
         return 3 if errors else 0
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     for problem in problems:
-        console.print(
-            str(problem), style="red" if problem.severity is Severity.ERROR else "yellow", markup=False
-        )
+        style = "red" if problem.severity is Severity.ERROR else "yellow"
+        out.print(str(problem), style=style, markup=False, soft_wrap=True)
     warnings = len(problems) - errors
     if not errors:
-        console.print(f"{root}: good" + (f", {warnings} warnings" if warnings else ""), style="green")
+        out.print(f"{root}: good" + (f", {warnings} warnings" if warnings else ""), style="green")
     else:
-        console.print(f"{root}: {errors} errors, {warnings} warnings", style="bold red")
+        out.print(f"{root}: {errors} errors, {warnings} warnings", style="bold red")
     return 3 if errors else 0

@@ -4,7 +4,6 @@ of it."""
 import asyncio
 import json
 import os
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.live import Live
 
 from peekserve.applications.prepare import prepare
@@ -20,6 +18,7 @@ from peekserve.cli import tables
 from peekserve.cli.assembly import bound_to, lay_out, make_peek, open_store, read_profiled, scheduler_spec
 from peekserve.cli.launch import ServerProcess
 from peekserve.cli.profile import profile
+from peekserve.cli.terminal import console
 from peekserve.domain.application import Application
 from peekserve.experiments.comparison import Contender, as_json, capacity, contenders, differences
 from peekserve.experiments.recording import record
@@ -37,7 +36,7 @@ POLICIES = ("maxacc-edf", "lo-edf", "lo-priority", "grouped", "sneakpeek")
 SHOWN = "sneakpeek"
 
 # What a batch costs its worker beside running: the message in, the scores out (bench/bench_server.py).
-OVERHEAD_S = 0.0003
+OVERHEAD_S = 0.0001
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +62,7 @@ class Demo:
         self._overload = overload
         self._seed = seed
         self._quiet = quiet
-        # Without a terminal nobody has set a width, and eighty columns would cut the tables.
-        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150
-        self._console = Console(stderr=quiet, highlight=False, width=width)
+        self._console = console(stderr=quiet)
 
     def run(self, only_prepare: Path | None, keep: bool) -> int:
         """Everything; or with `only_prepare`, the repository alone. `keep` leaves a server running until

@@ -6,8 +6,8 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
+from peekserve.cli.terminal import console
 from peekserve.errors import InvalidData
 
 # numpy's kinds under the protocol's names; what is not here is sent as FP32.
@@ -34,26 +34,26 @@ def infer(address: str, model: str, data: Path, row: int, deadline_ms: float | N
     post = urllib.request.Request(
         f"http://{address}{path}", json.dumps(request).encode(), {"Content-Type": "application/json"}
     )
-    console = Console(highlight=False)
+    out = console()
     try:
         with urllib.request.urlopen(post, timeout=60) as response:
             told = json.loads(response.read())
     except urllib.error.HTTPError as error:
         refused = error.read().decode(errors="replace")
-        console.print(
+        out.print(
             refused if as_json else f"{error.code}: {json.loads(refused).get('error', refused)}", markup=False
         )
         return 1
     except urllib.error.URLError as error:
-        console.print(f"no server at {address}: {error.reason}", markup=False)
+        out.print(f"no server at {address}: {error.reason}", markup=False)
         return 1
     if as_json:
         print(json.dumps(told))
         return 0
     outputs = {output["name"]: output["data"] for output in told["outputs"]}
-    console.print(f"[bold]{outputs['class'][0]}[/bold]  ({max(outputs['scores']):.3f})")
+    out.print(f"[bold]{outputs['class'][0]}[/bold]  ({max(outputs['scores']):.3f})")
     for key, value in told.get("parameters", {}).items():
-        console.print(f"  {key:<18} {value}", markup=False)
+        out.print(f"  {key:<18} {value}", markup=False)
     return 0
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from peekserve.cli.assembly import (
     open_store,
     sample_inputs,
 )
+from peekserve.cli.terminal import console
 from peekserve.clock import WallClock
 from peekserve.domain.application import Application
 from peekserve.domain.profile import Quality, Timing
@@ -41,7 +41,7 @@ def profile(root: Path, apps: Sequence[str] | None, quick: bool, again: bool, as
     layout = lay_out(settings)
     repository = read_repository(root).sound()
     chosen = [repository.application(name) for name in apps] if apps else list(repository.applications)
-    effort = Effort.quick() if quick else Effort(seconds=0.4)
+    effort = Effort.quick() if quick else Effort(seconds=0.25)
     front = layout.front[0]
     with open_store(root, settings) as store, _bar(as_json) as bar:
         task = bar.add_task("profile", total=sum(_steps(app, effort) for app in chosen))
@@ -59,7 +59,7 @@ def profile(root: Path, apps: Sequence[str] | None, quick: bool, again: bool, as
         print(json.dumps({app.name: _as_json(app, layout.slots[0].device) for app in profiled}))
     else:
         for app in profiled:
-            Console().print(table(app, layout.slots[0].device))
+            console().print(table(app, layout.slots[0].device))
     return 0
 
 
@@ -229,7 +229,7 @@ def _bar(quiet: bool) -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console(stderr=True),
         disable=quiet,
         transient=True,
     )

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.progress import track
 
 from peekserve.cli import tables
 from peekserve.cli.assembly import lay_out, make_peek, open_store, read_profiled, scheduler_spec
+from peekserve.cli.terminal import console
 from peekserve.errors import DataUnavailable, ProfileMissing
 from peekserve.experiments.comparison import as_json as rows_as_json
 from peekserve.experiments.recording import record
@@ -34,9 +34,9 @@ def simulate(
     """
     settings, _ = read_settings(root, os.environ)
     slot = lay_out(settings).slots[0]
-    console = Console(stderr=True, highlight=False)
+    tell = console(stderr=True)
     with open_store(root, settings) as store:
-        applications = {a.name: a for a in read_profiled(root, store, [slot.device], console.print)}
+        applications = {a.name: a for a in read_profiled(root, store, [slot.device], tell.print)}
     labelled: dict[str, Labelled] = {}
     for name, app in applications.items():
         untimed = [v.name for v in app.variants if slot.device not in v.timing]
@@ -62,7 +62,7 @@ def simulate(
     world = RecordedWorld(applications, recorded, jitter=True)
     worker = SimWorker(slot.name, slot.device, slot.budget_bytes)
     rows = {}
-    for policy in track(policies, "simulating", console=console, transient=True, disable=as_json):
+    for policy in track(policies, "simulating", console=tell, transient=True, disable=as_json):
         spec = replace(scheduler_spec(settings), policy=policy)
         rows[policy] = workload.simulate(spec, world, [worker], seed)
     if as_json:
@@ -70,5 +70,5 @@ def simulate(
             json.dumps({"policies": rows_as_json(rows, {}), "rate": rate, "seconds": seconds, "seed": seed})
         )
     else:
-        Console().print(tables.policies(rows, {}, list(applications), title="Realised utility, simulated"))
+        console().print(tables.policies(rows, {}, list(applications), title="Realised utility, simulated"))
     return 0

@@ -23,8 +23,8 @@ class DeviceTable:
     """What every variant costs on one kind of device. A variant without a timing there costs infinitely much.
 
     `latency_s`: one float64 [V, max batch + 1] for each lane, medians: what is expected. `cautious_s`: the same as
-    95th percentiles: what is planned with, so that a plan that just fits does not miss every second time. `load_s`, `bytes`: float64 [W]. `fastest_s`:
-    one float64 [V] for each lane, a batch of one row without its load.
+    95th percentiles: what is planned with, so that a plan that just fits does not miss every second time. `load_s`,
+    `bytes`: float64 [W]. `fastest_s`: one float64 [V] for each lane, a batch of one row without its load.
     """
 
     latency_s: tuple[Floats, ...]

@@ -16,7 +16,8 @@ from peekserve.policies.base import WorkerView
 
 @dataclass(slots=True)
 class Committed:
-    """A batch that a worker was given. `slots` are the backlog's; `refs` say whose they were."""
+    """A batch that a worker was given. `slots` are the backlog's; `refs` say whose they were; `expected` is what was
+    believed of each answer. The times are set when it is committed, and move with the batches before it."""
 
     id: int
     worker: str
@@ -25,9 +26,9 @@ class Committed:
     slots: tuple[int, ...]
     refs: tuple[RowRef, ...]
     expected: tuple[float | None, ...]
-    duration_s: float
-    predicted_at: float
-    overdue_at: float
+    duration_s: float = 0.0
+    predicted_at: float = 0.0
+    overdue_at: float = 0.0
 
 
 @dataclass(slots=True)

@@ -86,6 +86,19 @@ class Ledger:
             f"{(now - request.arrived_at) * 1e3:.1f} ms have passed",
         )
 
+    def turn_away(self, entry: Open, margin_s: float, now: float) -> None:
+        """Nothing can answer it in time, not even on an idle machine: told on arrival, with the numbers."""
+        quickest = float(self._backlog.quickest_s[entry.slots[0]])
+        if quickest == float("inf"):
+            detail = f"no worker can run a variant of {entry.request.application!r} that this request allows"
+            self.close(entry, Outcome.REFUSED, Reason.NOT_READY, detail)
+            return
+        detail = (
+            f"the quickest variant needs {quickest * 1e3:.1f} ms, the margin is {margin_s * 1e3:.1f} ms; "
+            f"{entry.request.slack_s(now) * 1e3:.1f} ms are left"
+        )
+        self.close(entry, Outcome.REFUSED, Reason.DEADLINE_INFEASIBLE, detail)
+
     def close(self, entry: Open, outcome: Outcome, reason: Reason, detail: str) -> None:
         """Settle all that is left of a request without an answer."""
         del self.open[entry.request.id]

@@ -32,7 +32,7 @@ from peekserve.core.catalogue import Catalogue
 from peekserve.core.fleet import Committed, Fleet
 from peekserve.core.ledger import Ledger, Open
 from peekserve.core.planning import Planning, Rolling
-from peekserve.domain.application import OnMiss
+from peekserve.domain.application import Application, OnMiss
 from peekserve.domain.messages import (
     Arrived,
     Batch,
@@ -183,25 +183,26 @@ class Scheduler:
         app = self._catalogue.applications[a]
         opts = self._options
         on_miss = opts.on_miss or app.on_miss
-        late_ok = on_miss is OnMiss.LATE
-        if self._backlog.rows + request.rows > opts.max_rows:
-            detail = (
-                f"{self._backlog.rows} rows wait or run and {request.rows} came; the limit is {opts.max_rows}"
-            )
+        if request.pinned and on_miss is OnMiss.DEGRADE:
+            on_miss = OnMiss.REJECT  # who names a variant wants that one or none
+        held = self._backlog.rows
+        if held + request.rows > opts.max_rows:
+            detail = f"{held} rows wait or run and {request.rows} came; the limit is {opts.max_rows}"
             self._ledger.refuse(request.id, Outcome.REFUSED, Reason.OVERLOADED, detail)
             return
         lane = self._catalogue.lane(a, request.bucket)
         fastest = np.where(self._enabled[lane, : len(app.variants)], self._fleet.fastest_s(lane), INF)
-        slots = self._backlog.add(request, opts.margin_s, fastest, late_ok)
+        slots = self._backlog.add(request, opts.margin_s, fastest, late_ok=on_miss is OnMiss.LATE)
         entry = Open(request, a, on_miss, slots, [None] * request.rows, request.rows)
         self._ledger.open[request.id] = entry
-        look = opts.peek and app.peek is not None and request.counts is None
+        counts = None if request.pinned else request.counts
+        look = opts.peek and counts is None and not request.pinned and _can_peek(app, request)
         hopeless = float(self._backlog.doom_at[slots[0]]) < now
-        if hopeless and (on_miss is OnMiss.REJECT or not (look or request.counts)):
-            self._turn_away(entry, now)
+        if hopeless and (on_miss is OnMiss.REJECT or not (look or counts)):
+            self._ledger.turn_away(entry, opts.margin_s, now)
             return
-        if request.counts is not None:
-            self._backlog.observe(slots, np.array(request.counts, dtype=np.float64))
+        if counts is not None:
+            self._backlog.observe(slots, np.array(counts, dtype=np.float64))
         elif look:
             if hopeless:  # only the peek's own answer can be in time: it may take until the deadline
                 self._backlog.doom_at[slots] = request.due_at - opts.margin_s
@@ -209,18 +210,6 @@ class Scheduler:
             self._out.append(Peek(request.id))
         if not look:
             self._changed(now)
-
-    def _turn_away(self, entry: Open, now: float) -> None:
-        quickest = float(self._backlog.quickest_s[entry.slots[0]])
-        if quickest == INF:
-            detail = f"no worker can run a variant of {entry.request.application!r} that this request allows"
-            self._ledger.close(entry, Outcome.REFUSED, Reason.NOT_READY, detail)
-            return
-        detail = (
-            f"the quickest variant needs {quickest * 1e3:.1f} ms, the margin is {self._options.margin_s * 1e3:.1f} ms; "
-            f"{entry.request.slack_s(now) * 1e3:.1f} ms are left"
-        )
-        self._ledger.close(entry, Outcome.REFUSED, Reason.DEADLINE_INFEASIBLE, detail)
 
     def _peeked(self, request_id: str, counts: Floats | None, now: float) -> None:
         entry = self._ledger.open.get(request_id)
@@ -332,21 +321,9 @@ class Scheduler:
         expected = backlog.accuracy[taken, batch.variant].tolist() if quality else [None] * len(taken)
         self._batches += 1
         refs = tuple(RowRef(backlog.request[s], backlog.row[s]) for s in taken)
-        committed = Committed(
-            self._batches,
-            worker,
-            batch.lane,
-            batch.variant,
-            tuple(taken.tolist()),
-            refs,
-            tuple(expected),
-            0.0,
-            0.0,
-            0.0,
-        )
-        closed = batch.closed
-        if closed == "policy" and not len(backlog.waiting()):
-            closed = "idle"
+        slots_taken, believed = tuple(taken.tolist()), tuple(expected)
+        committed = Committed(self._batches, worker, batch.lane, batch.variant, slots_taken, refs, believed)
+        closed = "idle" if batch.closed == "policy" and not len(backlog.waiting()) else batch.closed
         self._out += self._fleet.commit(worker, committed, closed, now)
         for ref in refs:
             entry = self._ledger.open[ref.request_id]
@@ -412,3 +389,10 @@ class Scheduler:
         if at < INF and at != self._wake_at:
             self._wake_at = at
             self._out.append(WakeAt(at))
+
+
+def _can_peek(app: Application, request: Request) -> bool:
+    """Is there a peek, and did everything come that it looks at?"""
+    if app.peek is None:
+        return False
+    return request.inputs is None or all(name in request.inputs for name in app.peek.inputs)

@@ -58,7 +58,7 @@ class Variant:
 
     @property
     def profiled(self) -> str:
-        """How much is known of it: "complete", "provisional" (a quick timing, no accuracy promised), "partial", "none"."""
+        """What is known of it: "complete", "partial", "provisional" (a quick timing and nothing else), "none"."""
         timed = [t for t in self.timing.values() if not t.provisional]
         if self.quality is not None:
             return "complete" if timed else "partial"

@@ -214,7 +214,9 @@ class LiveDriver:
         wake: Callable[[], None] = self._wake
         # Event loops count in milliseconds and may ring early: rounded up, or the scheduler would be woken in vain.
         self._alarm = (
-            self._loop.call_soon(wake) if at <= now else self._loop.call_later(ceil((at - now) * 1e3) / 1e3, wake)
+            self._loop.call_soon(wake)
+            if at <= now
+            else self._loop.call_later(ceil((at - now) * 1e3) / 1e3, wake)
         )
 
     def _wake(self) -> None:

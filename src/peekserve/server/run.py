@@ -6,16 +6,13 @@ drain.
 
 import asyncio
 import socket
-from collections.abc import Coroutine, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from peekserve.errors import InvalidConfiguration
-
-T = TypeVar("T")
 
 
 class _Uvicorn(uvicorn.Server):
@@ -90,13 +87,3 @@ def listen(host: str, port: int) -> socket.socket:
         raise InvalidConfiguration(f"cannot listen at {host}:{port}: {error}") from None
     listener.setblocking(False)
     return listener
-
-
-def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run to the end on uvloop where it is installed, on asyncio's own loop otherwise."""
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        return asyncio.run(main)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(main)

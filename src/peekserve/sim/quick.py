@@ -13,7 +13,6 @@ from peekserve.domain.application import Application, OnMiss, PeekSpec, QueryTyp
 from peekserve.domain.profile import LatencyCurve, Quality, Timing
 from peekserve.domain.request import Request, TensorRef
 from peekserve.policies import SWITCHES, Switches
-from peekserve.profiling.fit import quality as fit_quality
 from peekserve.results import Summary, row, summary
 from peekserve.sim.drawn import drawn
 from peekserve.sim.driver import Simulation, SimWorker
@@ -114,5 +113,6 @@ def _with_profiled_peek(app: Application, recorded: Recorded) -> Application:
     if app.peek is None or recorded.counts is None:
         return app
     said = leading(posterior_mean(np.array(app.prior), recorded.counts))
-    measured = fit_quality(recorded.labels, said, len(app.classes))
-    return replace(app, peek=replace(app.peek, quality=measured))
+    confusion = np.zeros((len(app.classes), len(app.classes)), np.int64)
+    np.add.at(confusion, (recorded.labels, said), 1)
+    return replace(app, peek=replace(app.peek, quality=Quality.from_confusion(confusion)))

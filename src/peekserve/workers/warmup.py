@@ -8,11 +8,19 @@ from peekserve.domain.application import Variant
 from peekserve.domain.tensors import TensorSpec
 from peekserve.runtimes.base import Inputs
 
+LONGEST_S = 0.05
+
 
 def batch_sizes(variant: Variant) -> tuple[int, ...]:
-    """The sizes that the variant's timings list, largest first; 1 alone when nothing is known."""
-    listed = {b for t in variant.timing.values() for curve in t.curves for b in curve.batch_sizes}
-    return tuple(sorted((b for b in listed if b <= variant.max_batch), reverse=True)) or (1,)
+    """The sizes that the variant's timings list, largest first; 1 alone when nothing is known.
+
+    Sizes that take longer than `LONGEST_S` are left out: few deadlines leave room for them, and every server would
+    start that much later for each of its models.
+    """
+    curves = [curve for timing in variant.timing.values() for curve in timing.curves]
+    listed = {b for curve in curves for b in curve.batch_sizes if b <= variant.max_batch}
+    quick = (b for b in listed if all(curve.seconds(b) <= LONGEST_S for curve in curves))
+    return tuple(sorted(quick, reverse=True)) or (1,)
 
 
 def blank(variant: Variant, specs: Sequence[TensorSpec], rows: int) -> Iterator[Inputs]:

@@ -1,0 +1,69 @@
+"""Both doors of a server, opened and closed together. Imported beside the start of the workers: HTTP, gRPC and logging
+take a third of a second to import, in which the models load."""
+
+import importlib.util
+import sys
+from typing import TYPE_CHECKING
+
+from peekserve import __version__
+from peekserve.cli.assembly import boot_id
+from peekserve.live.driver import LiveDriver
+from peekserve.registry.settings import ServerSettings
+from peekserve.server.accounting import Accounts
+from peekserve.server.describe import Descriptions
+from peekserve.server.frontdesk import FrontDesk, Limits
+from peekserve.server.http_api import make_app
+from peekserve.server.logs import make_logger
+from peekserve.server.run import HttpServer
+from peekserve.server.statistics import Statistics
+from peekserve.server.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from peekserve.server.oip import GrpcServer
+
+
+class Doors:
+    """HTTP, and gRPC where it is wanted and its packages are here."""
+
+    def __init__(
+        self, settings: ServerSettings, driver: LiveDriver, telemetry: Telemetry, statistics: Statistics
+    ) -> None:
+        self.log = make_logger(level=settings.log)
+        desk = FrontDesk(driver, boot_id(), Limits(settings.limits.body, settings.limits.rows))
+        accounts = Accounts(telemetry, self.log)
+        descriptions = Descriptions(desk, statistics, __version__)
+        self._http = HttpServer(
+            make_app(desk, accounts, descriptions), settings.http.host, settings.http.port
+        )
+        self._grpc = _grpc_server(settings, desk, accounts, descriptions)
+
+    async def open(self) -> dict[str, str]:
+        """Take connections; the addresses in use, by door."""
+        addresses = {"http": _text(await self._http.start())}
+        if self._grpc is not None:
+            addresses["grpc"] = _text(await self._grpc.start())
+        return addresses
+
+    async def close(self) -> None:
+        await self._http.stop()
+        if self._grpc is not None:
+            await self._grpc.stop(1.0)
+
+
+def _text(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _grpc_server(
+    settings: ServerSettings, desk: FrontDesk, accounts: Accounts, descriptions: Descriptions
+) -> "GrpcServer | None":
+    if settings.grpc is None:
+        return None
+    if importlib.util.find_spec("grpc") is None:
+        why = "no gRPC: it comes with pip install 'peekserve[grpc]'; --grpc off says that none is wanted"
+        print(why, file=sys.stderr)
+        return None
+    from peekserve.server.oip import GrpcServer
+
+    return GrpcServer(desk, accounts, descriptions, settings.grpc.host, settings.grpc.port)

@@ -1,0 +1,16 @@
+"""Where people read: one way to make a console."""
+
+import os
+import sys
+
+from rich.console import Console
+
+# Without a terminal nobody has set a width, and eighty columns would cut every table.
+_WIDE = 150
+
+
+def console(stderr: bool = False) -> Console:
+    """A console of the terminal's width, or a wide one where output goes into a file or a pipe."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _WIDE
+    return Console(stderr=stderr, highlight=False, width=width)

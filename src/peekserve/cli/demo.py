@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from peekserve.cli.terminal import console
 from peekserve.domain.application import Application
 from peekserve.experiments.comparison import Contender, as_json, capacity, contenders, differences
 from peekserve.experiments.recording import record
+from peekserve.experiments.service import service_of
 from peekserve.experiments.workload import Workload
 from peekserve.loadgen.arrivals import mixed, poisson, shares_of
 from peekserve.loadgen.client import Reply, send
@@ -38,9 +39,6 @@ SHOWN = "sneakpeek"
 # Every policy runs this often, in turn with the others, each time on a part of the arrivals: what the machine does
 # beside it in one minute then falls on all of them.
 PASSES = 2
-
-# What a batch costs its worker beside running: the message in, the scores out (bench/bench_server.py).
-OVERHEAD_S = 0.0001
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ class Demo:
         part = self._seconds / PASSES
         arrivals = [mixed(poisson(rate, part, rng), shares, samples, rng) for _ in range(PASSES)]
         workloads = [Workload(applications, labelled, some) for some in arrivals]
-        world = RecordedWorld(applications, recorded, jitter=True, overhead_s=OVERHEAD_S)
+        world = RecordedWorld(applications, recorded, jitter=True)
         return _Ready(root, settings, applications, workloads, world, best_alone, rate)
 
     def _record(
@@ -143,15 +141,28 @@ class Demo:
             for i, (workload, contender) in enumerate(turns):
                 left = (len(turns) - i) * (self._seconds / PASSES + 2.0)
                 status.update(f"{contender.name}: {i + 1} of {len(turns)}, about {left:.0f} s left")
-                rows[contender.name] += self._live(ready, contender, workload, show=False)
+                journal = ready.root.parent / "live.journal"
+                rows[contender.name] += self._live(ready, contender, workload, journal=journal)
+                # The same arrivals at the pace that the machine had just then: what is compared is the scheduler.
+                world = replace(ready.world, service=service_of(journal))
                 simulated[contender.name] += workload.simulate(
-                    contender.spec(base), ready.world, [worker], self._seed
+                    contender.spec(base), world, [worker], self._seed
                 )
         return rows, simulated
 
-    def _live(self, ready: _Ready, contender: Contender, workload: Workload, show: bool) -> list[Row]:
+    def _live(
+        self,
+        ready: _Ready,
+        contender: Contender,
+        workload: Workload,
+        show: bool = False,
+        journal: Path | None = None,
+    ) -> list[Row]:
         log = ready.root.parent / "server.log"
-        with ServerProcess(ready.root, {"log": "error", **contender.settings()}, log) as server:
+        settings = {"log": "error", **contender.settings()}
+        if journal is not None:
+            settings["journal"] = str(journal)
+        with ServerProcess(ready.root, settings, log) as server:
             if not show:
                 return self._send(server.http, ready, workload, None)
             watch = tables.Watch(workload, self._seconds / PASSES)

@@ -97,6 +97,7 @@ def policies(
             style="bold green" if s.utility == best else None,
         )
     table.caption = (
+        "simulated: the same scheduler and arrivals in pretended time, batches at the pace that they had live.\n"
         "aware: expected accuracy from a peek at each request; sc: the peek may answer (short-circuit).\n"
         "Without sc a request that nothing can answer in time is turned away; all drop doomed work and merge batches."
     )

@@ -23,7 +23,9 @@ FREE, PENDING, WAITING, RUNNING = 0, 1, 2, 3
 class Backlog:
     """Columns over slots. `state`: FREE, PENDING (its peek is still expected), WAITING or RUNNING.
 
-    `granted`: the policy chose the peek's answer for this row, which is given when nothing better came in
+    `due_at` has the whole margin taken off: plans keep it. `told_at` has half of it: when a row that still
+    runs is given up, because its client must hear something in time. What ends in between was planned a
+    little too tightly and is not lost. `granted`: the policy chose the peek's answer for this row, which is given when nothing better came in
     time.
     """
 
@@ -33,6 +35,7 @@ class Backlog:
     lane: npt.NDArray[np.int32]
     arrived_at: npt.NDArray[np.float64]
     due_at: npt.NDArray[np.float64]
+    told_at: npt.NDArray[np.float64]
     deadline_s: npt.NDArray[np.float64]
     quickest_s: npt.NDArray[np.float64]
     doom_at: npt.NDArray[np.float64]
@@ -98,6 +101,7 @@ class Backlog:
             self.lane[s] = self._catalogue.lane(a, request.bucket)
             self.arrived_at[s] = request.arrived_at
             self.due_at[s] = request.due_at - margin_s
+            self.told_at[s] = request.due_at - margin_s / 2
             self.deadline_s[s] = request.deadline_s
             self.quickest_s[s] = quickest
             self.doom_at[s] = np.inf if late_ok else self.due_at[s] - quickest
@@ -173,12 +177,12 @@ class Backlog:
 
     def running_due(self, now: float) -> Slots:
         """Rows that still run although their request is due (those that may be late excepted)."""
-        slots = np.flatnonzero((self.state == RUNNING) & (self.doom_at < np.inf) & (self.due_at <= now))
+        slots = np.flatnonzero((self.state == RUNNING) & (self.doom_at < np.inf) & (self.told_at <= now))
         return slots[np.argsort(self.sequence[slots], kind="stable")]
 
     def next_running_due_at(self) -> float:
         runs = (self.state == RUNNING) & (self.doom_at < np.inf)
-        return float(np.min(self.due_at, where=runs, initial=np.inf))
+        return float(np.min(self.told_at, where=runs, initial=np.inf))
 
     def next_doom_at(self) -> float:
         held = (self.state == WAITING) | (self.state == PENDING)
@@ -246,6 +250,7 @@ class Backlog:
             "lane": np.zeros(n, np.int32),
             "arrived_at": np.zeros(n),
             "due_at": np.zeros(n),
+            "told_at": np.zeros(n),
             "deadline_s": np.zeros(n),
             "quickest_s": np.zeros(n),
             "doom_at": np.zeros(n),

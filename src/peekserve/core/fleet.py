@@ -154,19 +154,19 @@ class Fleet:
     # ---- what can be seen ----
 
     def available(self, now: float, lead_s: float) -> list[str]:
-        """Workers that can take work: idle, or with one batch that should end within `lead_s`."""
+        """Workers that can take work: idle, or with no more to do than should end within `lead_s`."""
         return [
             w.name
             for w in self._workers.values()
-            if w.up and (not w.queue or lead_s == np.inf or (len(w.queue) == 1 and w.free_at - now <= lead_s))
+            if w.up and (not w.queue or lead_s == np.inf or (lead_s > 0.0 and w.free_at - now <= lead_s))
         ]
 
     def next_available_at(self, now: float, lead_s: float) -> float:
-        """When the next busy worker should come within `lead_s` of its end; infinite without a lead, since an
-        idle worker announces itself."""
+        """When the next busy worker should be within `lead_s` of having done all it has; infinite without a lead, since
+        an idle worker announces itself."""
         if lead_s <= 0.0:
             return float("inf")
-        soon = (w.free_at - lead_s for w in self._workers.values() if w.up and len(w.queue) == 1)
+        soon = (w.free_at - lead_s for w in self._workers.values() if w.up and w.queue)
         return min((at for at in soon if at > now), default=float("inf"))
 
     def idle(self) -> bool:

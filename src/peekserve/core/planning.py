@@ -9,7 +9,7 @@ from peekserve.errors import InvalidConfiguration
 
 class Planning(Protocol):
     """`whole`: carry out the whole plan, or only the first batch of each worker. `lead_s`: a worker can take
-    a second batch that long before its running one should end. `hold`: keep the peek's answers back while
+    more that long before all that it has should be done. `hold`: keep the peek's answers back while
     something better may still come."""
 
     @property

@@ -63,8 +63,8 @@ INF = float("inf")
 class Options:
     """How a scheduler behaves, apart from its policy.
 
-    `margin_s`: taken off every deadline, for what lies between a batch's end and the client (live: the way
-    back). `patience_s`: how long a row waits for its peek. `peek`: ask for peeks at all. `on_miss`: instead
+    `margin_s`: taken off every deadline when planning, half of it for times that were estimated too short
+    and half for the way back to the client. `patience_s`: how long a row waits for its peek. `peek`: ask for peeks at all. `on_miss`: instead
     of what the applications say. `max_rows`: more unsettled rows than this are refused. `hang_s`: a batch
     that is overdue by this much, or by 20 times its own length, condemns its worker. `preload`: fill an idle
     machine's new worker with weights before there is work for it. `attempts`: how often a row may lose its
@@ -307,6 +307,8 @@ class Scheduler:
                 started.add(batch.worker)
                 self._run(batch, slots, workers[batch.worker], now)
         self._woken_for = self._fleet.available(now, planning.lead_s)
+        if started and not planning.whole and self._woken_for:
+            self._changed(now)  # what it was given is so short that it can take more at once
         # An idle worker after planning means that the policy has no use for it: waiting would change nothing.
         self._answer_instantly(plan, slots, hold=planning.hold and not self._fleet.idle(), now=now)
 

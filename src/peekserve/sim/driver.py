@@ -178,13 +178,13 @@ class Simulation:
     def _load(self, command: Load, now: float) -> None:
         state = self._workers[command.worker]
         seconds = self._world.load_s(command.application, command.variant, state.worker.device, self._rng)
-        state.free_at = max(now, state.free_at) + seconds
+        state.free_at = max(now + self._world.wire_s, state.free_at) + seconds
         state.resident.add(command.weights)
         self._tell(state, state.free_at, Loaded(command.worker, command.weights, seconds, 0))
 
     def _run(self, command: RunBatch, now: float) -> None:
         state, chances = self._workers[command.worker], self._faults.chances
-        started_at = max(now, state.free_at)
+        started_at = max(now + self._world.wire_s, state.free_at)
         seconds = self._world.run_s(command, state.worker.device, self._rng)
         if self._chance(chances.slow):
             seconds *= chances.factor
@@ -203,6 +203,7 @@ class Simulation:
     def _tell(self, state: _State, at: float, event: Event) -> None:
         """Report an event of this worker, unless the worker is dead by then."""
         epoch = state.epoch
+        at += self._world.wire_s
         self._agenda.at(at, lambda now: self._post(event, now) if state.epoch == epoch else None)
 
     def _chance(self, probability: float) -> bool:

@@ -47,7 +47,11 @@ class Recorded:
 
 
 class World(Protocol):
-    """All that a simulated run needs beside the scheduler. Chance comes from `rng` alone."""
+    """All that a simulated run needs beside the scheduler. Chance comes from `rng` alone. `wire_s`: from a command to
+    the worker that takes it up, and from the end of a batch to the scheduler's knowing it, seconds each way."""
+
+    @property
+    def wire_s(self) -> float: ...
 
     def peek(self, request: Request, rng: np.random.Generator) -> tuple[float, Floats | None]:
         """(seconds, counts float64 [rows, C] or None when the peek fails)."""
@@ -61,23 +65,38 @@ class World(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Service:
+    """How a live machine differs from its profiles, as measured on it (experiments/service.py); by default not at all.
+
+    `paces`: (application, variant) -> what its batches really took, in shares of their profile's median, one number for
+    each batch that was seen; a simulated batch draws one of them, because it is the spread and not the mean that
+    decides whether a plan which just fits is in time. `wire_s`: from a command of the front to the worker's taking it
+    up, and from the end of a batch to the front's knowing it, seconds each way.
+    """
+
+    paces: Mapping[tuple[str, str], tuple[float, ...]] = field(default_factory=dict)
+    wire_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class RecordedWorld:
     """A world of recorded answers and profiled times. `jitter`: draw times around the profile's median with
-    the spread of its p95 (lognormal); without it every time is the median. `overhead_s` is added to each
-    batch."""
+    the spread of its p95 (lognormal); without it every time is the median. `service`: how
+    the machine in question differs from its profiles."""
 
     applications: Mapping[str, Application]
     recorded: Mapping[str, Recorded]
     jitter: bool = False
-    overhead_s: float = 0.0
-    peek_s: Mapping[str, float] = field(default_factory=dict)
+    service: Service = Service()
+
+    @property
+    def wire_s(self) -> float:
+        return self.service.wire_s
 
     def peek(self, request: Request, rng: np.random.Generator) -> tuple[float, Floats | None]:
         app = self.applications[request.application]
         recorded = self.recorded[request.application]
-        seconds = self.peek_s.get(app.name, 0.0)
-        if app.name not in self.peek_s and app.peek and app.peek.latency:
-            seconds = app.peek.latency.seconds(request.rows)
+        seconds = app.peek.latency.seconds(request.rows) if app.peek and app.peek.latency else 0.0
         if recorded.counts is None:
             return seconds, None
         return seconds, recorded.counts[[recorded.sample(request, row) for row in range(request.rows)]]
@@ -90,10 +109,13 @@ class RecordedWorld:
     def run_s(self, command: RunBatch, device: str, rng: np.random.Generator) -> float:
         curve = self._variant(command.application, command.variant).timing[device].curve(command.bucket)
         seconds = curve.seconds(len(command.rows))
+        paces = self.service.paces.get((command.application, command.variant))
+        if paces:
+            return seconds * paces[int(rng.integers(len(paces)))]
         if self.jitter and curve.p95_s:
             spread = log(max(curve.cautious_s(len(command.rows)) / seconds, 1.0)) / _Z95
             seconds *= exp(spread * rng.standard_normal())
-        return seconds + self.overhead_s
+        return seconds
 
     def load_s(self, application: str, variant: str, device: str, rng: np.random.Generator) -> float:
         return self._variant(application, variant).timing[device].load_s

@@ -23,10 +23,10 @@ FREE, PENDING, WAITING, RUNNING = 0, 1, 2, 3
 class Backlog:
     """Columns over slots. `state`: FREE, PENDING (its peek is still expected), WAITING or RUNNING.
 
-    `due_at` has the whole margin taken off: plans keep it. `told_at` has half of it: when a row that still
-    runs is given up, because its client must hear something in time. What ends in between was planned a
-    little too tightly and is not lost. `granted`: the policy chose the peek's answer for this row, which is given when nothing better came in
-    time.
+    `due_at` has the whole margin taken off: plans keep it. `told_at` has half of it: when a row that still runs
+    is given up, because its client must hear something in time. What ends in between was planned a little too
+    tightly and is not lost. `granted`: the policy chose the peek's answer for this row, which is given when
+    nothing better came in time.
     """
 
     state: npt.NDArray[np.int8]

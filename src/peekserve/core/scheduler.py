@@ -63,12 +63,12 @@ INF = float("inf")
 class Options:
     """How a scheduler behaves, apart from its policy.
 
-    `margin_s`: taken off every deadline when planning, half of it for times that were estimated too short
-    and half for the way back to the client. `patience_s`: how long a row waits for its peek. `peek`: ask for peeks at all. `on_miss`: instead
-    of what the applications say. `max_rows`: more unsettled rows than this are refused. `hang_s`: a batch
-    that is overdue by this much, or by 20 times its own length, condemns its worker. `preload`: fill an idle
-    machine's new worker with weights before there is work for it. `attempts`: how often a row may lose its
-    worker.
+    `margin_s`: taken off every deadline when planning, half of it for times that were estimated too short and
+    half for the way back to the client. `patience_s`: how long a row waits for its peek. `peek`: ask for peeks
+    at all. `on_miss`: instead of what the applications say. `max_rows`: more unsettled rows than this are
+    refused. `hang_s`: a batch that is overdue by this much, or by 20 times its own length, condemns its worker.
+    `preload`: fill an idle machine's new worker with weights before there is work for it. `attempts`: how often
+    a row may lose its worker.
     """
 
     planning: Planning = field(default_factory=Rolling)

@@ -129,7 +129,14 @@ class LiveDriver:
             return future
         self._under_way[request.id] = _UnderWay(request, inputs, lengths, future)
         self._idle.clear()
-        self.post(Arrived(request))
+        try:
+            self.post(Arrived(request))
+        except Exception:
+            # Nothing was accepted: the door tells its client, and nobody waits for an outcome.
+            self._under_way.pop(request.id, None)
+            if not self._under_way:
+                self._idle.set()
+            raise
         return future
 
     def cancel(self, request_id: str) -> None:

@@ -12,6 +12,7 @@ from peekserve.domain.messages import (
     BatchFailed,
     Cancelled,
     Load,
+    Loaded,
     LoadFailed,
     Peek,
     Peeked,
@@ -24,6 +25,7 @@ from peekserve.domain.messages import (
     WorkerUp,
 )
 from peekserve.domain.request import Outcome, Reason, RowRef, Source
+from peekserve.policies import make
 from tests.core.stories import (
     AnswerAll,
     RunAll,
@@ -290,6 +292,7 @@ def test_a_worker_that_hangs_is_restarted():
     scheduler = a_scheduler(an_application(takes(0.1), on_miss=OnMiss.LATE), hang_s=1.0)
     scheduler.handle(Arrived(a_request()), now=0.0)
     run_until_idle_batch(scheduler)
+    scheduler.handle(Loaded("w", "sha-only", 0.0, 1), now=0.0)
     assert Restart("w", "its batch is long overdue") in scheduler.handle(Woke(), now=2.2)
     assert not of_kind(scheduler.handle(Woke(), now=2.3), Restart)
 
@@ -303,6 +306,36 @@ def test_scores_of_the_wrong_shape_are_a_failure_not_a_crash():
     )
     assert answer.outcome is Outcome.FAILED
     assert "(1, 7)" in answer.detail
+
+
+def test_a_worker_that_still_loads_is_given_time():
+    scheduler = a_scheduler(an_application(takes(0.1), on_miss=OnMiss.LATE), hang_s=1.0)
+    scheduler.handle(Arrived(a_request()), now=0.0)
+    run_until_idle_batch(scheduler)
+    assert not of_kind(scheduler.handle(Woke(), now=5.0), Restart)
+
+
+def test_when_nothing_is_left_that_could_run_it_is_told_at_once():
+    scheduler = a_scheduler(an_application(takes(0.1, "one"), takes(0.1, "two")))
+    scheduler.handle(LoadFailed("w", "sha-two", "gone"), now=0.0)
+    scheduler.handle(Arrived(a_request(due_at=30.0)), now=0.0)
+    run_until_idle_batch(scheduler)
+    [answer] = of_kind(scheduler.handle(LoadFailed("w", "sha-one", "gone too"), now=0.1), Answer) or [None]
+    assert answer is None  # it runs: its batch will say
+    [answer] = of_kind(scheduler.handle(BatchFailed(1, "no weights"), now=0.2), Answer)
+    assert (answer.outcome, answer.detail) == (Outcome.FAILED, "no weights")
+    [refused] = of_kind(scheduler.handle(Arrived(a_request("r2", due_at=30.0)), now=0.3), Answer)
+    assert (refused.outcome, refused.reason) == (Outcome.REFUSED, Reason.NOT_READY)
+
+
+@pytest.mark.parametrize("name", ["lo-edf", "maxacc-edf", "grouped", "sneakpeek"])
+def test_what_may_be_late_runs_late_under_every_policy(name):
+    scheduler = a_scheduler(an_application(takes(0.5), on_miss=OnMiss.LATE), policy=make(name))
+    scheduler.handle(Arrived(a_request(due_at=0.1)), now=0.0)
+    scheduler.handle(Woke(), now=0.0)
+    [batch] = run_until_idle_batch(scheduler)
+    [answer] = of_kind(scheduler.handle(done(batch, 0.5), now=0.5), Answer)
+    assert answer.outcome is Outcome.LATE
 
 
 def test_a_second_batch_is_committed_when_the_first_is_nearly_done():

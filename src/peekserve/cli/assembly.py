@@ -221,7 +221,9 @@ def start_core(
         loop.call_soon_threadsafe(driver.post_peeks, results)
 
     peeker = Peeker(peeks, report) if peeks else None
-    driver = LiveDriver(spec.build(applications), applications, workers, peeker, clock, loop)
+    driver = LiveDriver(
+        spec.build(applications), applications, workers, peeker, clock, loop, settings.limits.waiting_bytes
+    )
     journal = None
     if settings.journal:
         journal = JournalWriter(Path(settings.journal), spec, applications)

@@ -28,7 +28,7 @@ Json = Annotated[bool, typer.Option("--json", help="For machines: one JSON docum
 @app.command()
 def demo(
     apps: Annotated[str, typer.Option(help="Which applications, with commas.")] = "digits,watch,appliances",
-    seconds: Annotated[float, typer.Option(help="Of live load for each policy.", min=1.0)] = 7.0,
+    seconds: Annotated[float, typer.Option(help="Length of each live run.", min=1.0)] = 3.5,
     overload: Annotated[
         float, typer.Option(help="Load, in shares of what the best variants can carry.")
     ] = 1.5,

@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from peekserve import __version__
 from peekserve.cli.assembly import (
@@ -65,10 +66,9 @@ async def _serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _asked_to_stop, stopping, number)
         addresses = await doors.open()
-        try:
-            await asyncio.wait_for(core.driver.until_ready(), READY_WITHIN_S)
-        except TimeoutError:
-            raise NotReady(f"no worker came up and loaded its models within {READY_WITHIN_S:.0f} s") from None
+        if not await _ready_before(stopping, core.driver.until_ready()):
+            await doors.close()
+            return
         # What was made until now stays: a full collection over it would stop the event loop for many milliseconds.
         gc.collect()
         gc.freeze()
@@ -81,6 +81,18 @@ async def _serve(
         await doors.close()
     finally:
         core.stop()
+
+
+async def _ready_before(stopping: asyncio.Event, ready: Coroutine[Any, Any, None]) -> bool:
+    """True when ready, False when asked to stop before. Raises NotReady when neither comes in time."""
+    until_ready, until_stop = asyncio.ensure_future(ready), asyncio.ensure_future(stopping.wait())
+    waiting = {until_ready, until_stop}
+    done, _ = await asyncio.wait(waiting, timeout=READY_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+    if not done:
+        raise NotReady(f"no worker came up and loaded its models within {READY_WITHIN_S:.0f} s")
+    return until_stop not in done
 
 
 def _asked_to_stop(stopping: asyncio.Event, number: signal.Signals) -> None:

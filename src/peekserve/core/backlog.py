@@ -11,7 +11,7 @@ from peekserve.awareness.estimate import expected_accuracy, likely
 from peekserve.awareness.posterior import posterior_mean
 from peekserve.core.catalogue import Catalogue, frozen
 from peekserve.domain.request import Request
-from peekserve.domain.utility import Penalty
+from peekserve.domain.utility import Penalty, PenaltyKind
 from peekserve.errors import InvariantBroken, UnknownVariant
 from peekserve.policies.base import View, WorkerView
 
@@ -139,16 +139,27 @@ class Backlog:
             raise InvariantBroken(f"a plan runs rows that do not wait: states {self.state[slots].tolist()}")
         self.state[slots] = RUNNING
 
+    def any_time_will_do(self, slots: Slots) -> bool:
+        """Rows that may be late and are: nothing is left to lose by waiting, only by never running. True if some were
+        not         known to be so. Without this a policy that drops doomed work would leave them for ever."""
+        late = slots[(self.doom_at[slots] == np.inf) & (self.penalty[slots] != PenaltyKind.CONSTANT)]
+        self.penalty[late], self.width_s[late] = PenaltyKind.CONSTANT, 0.0
+        return bool(len(late))
+
     def give_back(self, slot: int) -> int:
         """A row whose batch was lost waits again; how often that has happened to it."""
         self.state[slot] = WAITING
         self.attempts[slot] += 1
         return int(self.attempts[slot])
 
-    def forbid(self, slot: int, variant: int) -> bool:
-        """This variant failed on this row; false if none is left."""
+    def forbid(self, slot: int, variant: int) -> None:
+        """This variant failed on this row and is not asked again for it."""
         self.allowed[slot, variant] = False
-        return bool(self.allowed[slot].any())
+
+    def stranded(self, enabled: npt.NDArray[np.bool_]) -> Slots:
+        """Rows, not running, that no variant is left for. `enabled`: bool [lanes, V]."""
+        held = (self.state == WAITING) | (self.state == PENDING)
+        return np.flatnonzero(held & ~(self.allowed & enabled[self.lane]).any(axis=1))
 
     def settle(self, slot: int) -> None:
         """The row has its answer, or will never have one."""

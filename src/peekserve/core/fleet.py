@@ -38,6 +38,7 @@ class _Worker:
     budget: float
     table: DeviceTable
     up: bool = True
+    loading: int = 0
     free_at: float = 0.0
     resident: list[int] = field(default_factory=list)
     queue: deque[Committed] = field(default_factory=deque)
@@ -71,7 +72,7 @@ class Fleet:
             del self._batches[batch.id]
         worker.queue.clear()
         worker.resident.clear()
-        worker.up = False
+        worker.up, worker.loading = False, 0
         return lost
 
     def preload(self, name: str, now: float) -> list[Command]:
@@ -91,6 +92,7 @@ class Fleet:
             if w not in worker.resident and self._held(worker) + worker.table.bytes[w] <= worker.budget:
                 worker.resident.append(w)
                 worker.free_at += float(worker.table.load_s[w])
+                worker.loading += 1
                 commands.append(Load(name, self._catalogue.weights[w], app.name, app.variants[v].name))
         worker.free_at = max(worker.free_at, now)
         return commands
@@ -112,6 +114,7 @@ class Fleet:
             need = float(worker.table.bytes[w])
             while worker.resident and self._held(worker) + need > worker.budget:
                 commands.append(Unload(name, self._catalogue.weights[worker.resident.pop(0)]))
+            worker.loading += 1
             commands.append(Load(name, variant.weights, app.name, variant.name))
         worker.resident.append(w)
         run_s = float(worker.table.latency_s[batch.lane][batch.variant, len(batch.slots)])
@@ -136,17 +139,28 @@ class Fleet:
             return None
         worker = self._workers[batch.worker]
         worker.queue.remove(batch)
-        # What follows starts now: its predicted end moves by as much as this one was early or late.
-        at = finished_at
+        self._retime(worker, finished_at)
+        return batch
+
+    def _retime(self, worker: _Worker, start_at: float) -> None:
+        """What is queued starts now: predicted ends move by as much as what was before them was early or late."""
+        at = start_at
         for following in worker.queue:
             at += following.duration_s
             following.predicted_at = at
             following.overdue_at = at + max(self._hang_s, 20.0 * following.duration_s)
         worker.free_at = at
-        return batch
+
+    def loaded(self, name: str, now: float) -> None:
+        """A load ended. When it was the last under way, what waits for it starts now: warm-ups are in no profile."""
+        worker = self._workers[name]
+        worker.loading = max(worker.loading - 1, 0)
+        if not worker.loading:
+            self._retime(worker, now)
 
     def load_failed(self, name: str, weights: str) -> None:
         worker = self._workers[name]
+        worker.loading = max(worker.loading - 1, 0)
         w = self._catalogue.weights.index(weights)
         if w in worker.resident:
             worker.resident.remove(w)
@@ -158,7 +172,7 @@ class Fleet:
         return [
             w.name
             for w in self._workers.values()
-            if w.up and (not w.queue or lead_s == np.inf or (lead_s > 0.0 and w.free_at - now <= lead_s))
+            if w.up and (not w.queue or lead_s == np.inf or (lead_s > 0.0 and _nearly_done(w, now, lead_s)))
         ]
 
     def next_available_at(self, now: float, lead_s: float) -> float:
@@ -177,13 +191,11 @@ class Fleet:
         return iter(self._batches.values())
 
     def next_overdue_at(self) -> float:
-        return min(
-            (w.queue[0].overdue_at for w in self._workers.values() if w.up and w.queue), default=float("inf")
-        )
+        return min((_overdue_at(w) for w in self._workers.values() if w.up and w.queue), default=float("inf"))
 
     def overdue(self, now: float) -> list[str]:
         """Workers whose running batch should have ended long ago."""
-        return [w.name for w in self._workers.values() if w.up and w.queue and w.queue[0].overdue_at <= now]
+        return [w.name for w in self._workers.values() if w.up and w.queue and _overdue_at(w) <= now]
 
     def suspect(self, name: str) -> None:
         """Asked to restart: no work for it until it comes up again."""
@@ -226,3 +238,17 @@ class Fleet:
 
     def _held(self, worker: _Worker) -> float:
         return float(sum(worker.table.bytes[w] for w in worker.resident))
+
+
+# How much longer than its batch a worker may take that is also loading: models warm up when they are first loaded.
+_LOADING_S = 60.0
+
+
+def _overdue_at(worker: _Worker) -> float:
+    return worker.queue[0].overdue_at + (_LOADING_S if worker.loading else 0.0)
+
+
+def _nearly_done(worker: _Worker, now: float, lead_s: float) -> bool:
+    """Should all that it has be done within `lead_s`? Not if its running batch is late already: who is slow or hangs
+    would attract all the work."""
+    return worker.free_at - lead_s <= now and now - worker.queue[0].predicted_at <= lead_s

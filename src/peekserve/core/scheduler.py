@@ -27,8 +27,9 @@ from typing import assert_never
 
 import numpy as np
 
-from peekserve.core.backlog import PENDING, RUNNING, WAITING, Backlog, Slots
+from peekserve.core.backlog import RUNNING, WAITING, Backlog, Slots
 from peekserve.core.catalogue import Catalogue
+from peekserve.core.ending import Endings
 from peekserve.core.fleet import Committed, Fleet
 from peekserve.core.ledger import Ledger, Open
 from peekserve.core.planning import Planning, Rolling
@@ -93,6 +94,7 @@ class Scheduler:
         self._backlog = Backlog(catalogue)
         self._fleet = Fleet(catalogue, self._options.hang_s)
         self._ledger = Ledger(catalogue, self._backlog)
+        self._endings = Endings(self._backlog, self._ledger, self._options.margin_s)
         self._enabled = np.ones((max(len(catalogue.lanes), 1), catalogue.variants), dtype=np.bool_)
         self._batches = 0
         self._plan_at = INF
@@ -138,10 +140,10 @@ class Scheduler:
                 self._changed(now)
             case WorkerDown(worker, error):
                 self._worker_down(worker, error, now)
-            case LoadFailed(worker, weights, _):
-                self._load_failed(worker, weights, now)
-            case Loaded():
-                pass
+            case LoadFailed(worker, weights, error):
+                self._load_failed(worker, weights, error, now)
+            case Loaded(worker):
+                self._fleet.loaded(worker, now)
             case _:
                 assert_never(event)
         self._set_timer(now)
@@ -197,8 +199,9 @@ class Scheduler:
         self._ledger.open[request.id] = entry
         counts = None if request.pinned else request.counts
         look = opts.peek and counts is None and not request.pinned and _can_peek(app, request)
-        hopeless = float(self._backlog.doom_at[slots[0]]) < now
-        if hopeless and (on_miss is OnMiss.REJECT or not (look or counts)):
+        unserved = float(self._backlog.quickest_s[slots[0]]) == INF
+        hopeless = unserved or float(self._backlog.doom_at[slots[0]]) < now
+        if hopeless and (on_miss is not OnMiss.DEGRADE or not (look or counts)):
             self._ledger.turn_away(entry, opts.margin_s, now)
             return
         if counts is not None:
@@ -254,9 +257,8 @@ class Scheduler:
             if self._ledger.owns(slot, ref):
                 # Another variant may do: this one is not asked again for this row.
                 self._backlog.give_back(slot)
-                if not self._backlog.forbid(slot, batch.variant):
-                    entry = self._ledger.open[ref.request_id]
-                    self._ledger.close(entry, Outcome.FAILED, Reason.BACKEND_ERROR, error)
+                self._backlog.forbid(slot, batch.variant)
+        self._endings.settle_stranded(self._enabled, error, now)
 
     def _worker_down(self, worker: str, error: str, now: float) -> None:
         lost = self._fleet.down(worker)
@@ -270,20 +272,21 @@ class Scheduler:
                     )
                     self._ledger.close(entry, Outcome.FAILED, Reason.BACKEND_ERROR, detail)
 
-    def _load_failed(self, worker: str, weights: str, now: float) -> None:
+    def _load_failed(self, worker: str, weights: str, error: str, now: float) -> None:
         self._fleet.load_failed(worker, weights)
         w = self._catalogue.weights.index(weights)
         for i, lane in enumerate(self._catalogue.lanes):
             self._enabled[i, : len(lane.weights)] &= lane.weights != w
         self._changed(now)
+        self._endings.settle_stranded(self._enabled, error, now)
 
     # ---- waking ----
 
     def _woke(self, now: float) -> None:
         if self._backlog.release_overdue(now):
             self._changed(now)
-        self._settle_doomed(now)
-        self._settle_due(now)
+        self._endings.settle_doomed(now)
+        self._endings.settle_due(now)
         for worker in self._fleet.overdue(now):
             self._fleet.suspect(worker)
             self._out.append(Restart(worker, "its batch is long overdue"))
@@ -307,8 +310,11 @@ class Scheduler:
                 started.add(batch.worker)
                 self._run(batch, slots, workers[batch.worker], now)
         self._woken_for = self._fleet.available(now, planning.lead_s)
-        if started and not planning.whole and self._woken_for:
-            self._changed(now)  # what it was given is so short that it can take more at once
+        more = (
+            started and not planning.whole and self._woken_for
+        )  # given so little that it can take more at once
+        if self._backlog.any_time_will_do(slots[np.asarray(plan.refuse, dtype=np.int64)]) or more:
+            self._changed(now)
         # An idle worker after planning means that the policy has no use for it: waiting would change nothing.
         self._answer_instantly(plan, slots, hold=planning.hold and not self._fleet.idle(), now=now)
 
@@ -341,35 +347,6 @@ class Scheduler:
             if not hold or self._backlog.doom_at[slot] == INF:
                 self._ledger.answer_by_peek(slot, now)
 
-    # ---- rows that nothing can save ----
-
-    def _settle_doomed(self, now: float) -> None:
-        backlog = self._backlog
-        for slot in backlog.doomed(now).tolist():
-            entry = self._ledger.open.get(backlog.request[slot])
-            if entry is None or backlog.state[slot] not in (WAITING, PENDING):
-                continue  # settled a moment ago, with another row of its request
-            if backlog.granted[slot] or entry.on_miss is OnMiss.DEGRADE:
-                if not np.isnan(backlog.instant[slot]):
-                    self._ledger.answer_by_peek(slot, now)
-                    continue
-                at_deadline = entry.request.due_at - self._options.margin_s
-                if backlog.state[slot] == PENDING and now < at_deadline:
-                    backlog.doom_at[slot] = at_deadline  # its peek may still come
-                    continue
-            self._ledger.expire(entry, now)
-
-    def _settle_due(self, now: float) -> None:
-        """Requests that still run at their deadline: told now, whatever their batch brings."""
-        for slot in self._backlog.running_due(now).tolist():
-            entry = self._ledger.open.get(self._backlog.request[slot])
-            if entry is None or self._backlog.state[slot] != RUNNING:
-                continue  # settled a moment ago, with another row of its request
-            if entry.on_miss is OnMiss.DEGRADE and not np.isnan(self._backlog.instant[slot]):
-                self._ledger.answer_by_peek(slot, now)
-            else:
-                self._ledger.expire(entry, now)
-
     # ---- the one timer ----
 
     def _changed(self, now: float) -> None:
@@ -383,7 +360,9 @@ class Scheduler:
             backlog.next_running_due_at(),
             fleet.next_overdue_at(),
         )
-        if (backlog.state == WAITING).any():
+        if not (backlog.state == WAITING).any():
+            self._plan_at = INF  # whatever comes to wait says so itself
+        else:
             if fleet.available(now, lead):
                 at = min(at, self._plan_at)
             at = min(at, fleet.next_available_at(now, lead))

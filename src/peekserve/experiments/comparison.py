@@ -83,10 +83,16 @@ class Difference:
 def differences(rows: Mapping[str, Sequence[Row]], seed: int = 0) -> list[Difference]:
     """All of PAIRS that were run."""
     return [
-        Difference(name, against, what, *paired_difference(rows[name], rows[against], seed))
+        Difference(name, against, what, *paired_difference(*_common(rows[name], rows[against]), seed))
         for name, against, what in PAIRS
         if name in rows and against in rows
     ]
+
+
+def _common(rows: Sequence[Row], base: Sequence[Row]) -> tuple[Sequence[Row], Sequence[Row]]:
+    """The arrivals that both saw: those of the first passes."""
+    n = min(len(rows), len(base))
+    return rows[:n], base[:n]
 
 
 def capacity(

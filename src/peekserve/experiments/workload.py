@@ -17,6 +17,9 @@ from peekserve.results import Row, row
 from peekserve.sim.driver import Simulation, SimWorker
 from peekserve.sim.world import RecordedWorld
 
+# A live run begins when the server is ready; a simulated one with workers that still load. By then they have.
+LOADED_BY_S = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:
@@ -113,7 +116,8 @@ class Workload:
             request = self.request(index)
             buckets = recorded[arrival.application].buckets
             bucket = int(buckets[arrival.sample]) if buckets is not None else 0
-            requests.append(replace(request, bucket=bucket))
+            at, due_at = request.arrived_at + LOADED_BY_S, request.due_at + LOADED_BY_S
+            requests.append(replace(request, arrived_at=at, due_at=due_at, bucket=bucket))
         settled = Simulation(spec.build(self.applications.values()), workers, world, seed).run(requests)
         return [
             row(s.request, self.applications[s.request.application], [self.label(i)],

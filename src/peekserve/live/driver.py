@@ -5,6 +5,7 @@ functions that hand their events to the loop.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -40,6 +41,8 @@ from peekserve.errors import InvariantBroken
 from peekserve.peeking.base import Lengths, Peeks
 from peekserve.workers.base import Workers
 
+LOG = logging.getLogger(__name__)
+
 Array = npt.NDArray[np.generic]
 Inputs = Mapping[str, Array]
 
@@ -58,6 +61,7 @@ class _UnderWay:
     inputs: Inputs
     lengths: Lengths | None
     answer: asyncio.Future[Answer]
+    size: int
 
 
 class LiveDriver:
@@ -71,6 +75,7 @@ class LiveDriver:
         peeks: Peeks | None,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
+        max_bytes: int = 256 << 20,
     ) -> None:
         self.applications: Mapping[str, Application] = {app.name: app for app in applications}
         self._scheduler = scheduler
@@ -85,6 +90,8 @@ class LiveDriver:
         self._up: set[str] = set()
         self._broken: dict[str, str] = {}
         self._draining = False
+        self._bytes = 0
+        self._max_bytes = max_bytes
         self._idle = asyncio.Event()
         self._idle.set()
         self._started = asyncio.Event()
@@ -104,7 +111,12 @@ class LiveDriver:
         try:
             await asyncio.wait_for(self._idle.wait(), at_most_s)
         except TimeoutError:
-            for request_id in list(self._under_way):
+            detail = f"the server is going down and waited {at_most_s:.0f} s for it"
+            for request_id, waiting in list(self._under_way.items()):
+                if not waiting.answer.done():
+                    waiting.answer.set_result(
+                        Answer(request_id, Outcome.REFUSED, Reason.DRAINING, detail=detail)
+                    )
                 self.cancel(request_id)
 
     def stop(self) -> None:
@@ -127,13 +139,22 @@ class LiveDriver:
                 Answer(request.id, Outcome.REFUSED, Reason.DRAINING, detail="the server is going down")
             )
             return future
-        self._under_way[request.id] = _UnderWay(request, inputs, lengths, future)
+        size = sum(array.nbytes for array in inputs.values())
+        if self._bytes + size > self._max_bytes:
+            detail = (
+                f"{self._bytes} bytes of inputs wait or run and {size} came; the limit is {self._max_bytes}"
+            )
+            future.set_result(Answer(request.id, Outcome.REFUSED, Reason.OVERLOADED, detail=detail))
+            return future
+        self._bytes += size
+        self._under_way[request.id] = _UnderWay(request, inputs, lengths, future, size)
         self._idle.clear()
         try:
             self.post(Arrived(request))
         except Exception:
             # Nothing was accepted: the door tells its client, and nobody waits for an outcome.
             self._under_way.pop(request.id, None)
+            self._bytes -= size
             if not self._under_way:
                 self._idle.set()
             raise
@@ -178,14 +199,25 @@ class LiveDriver:
         now = self._clock.now()
         self._note(event)
         commands = self._scheduler.handle(event, now)
-        for observer in self._observers:
-            observer.event(event, now)
-            observer.commands(commands, now)
+        self._show(event, commands, now)
         # Answers last: waking thirty clients takes milliseconds in which an idle worker would wait for its batch.
         for command in sorted(commands, key=_is_answer):
-            self._do(command, now)
+            try:
+                self._do(command, now)
+            except Exception:
+                LOG.exception("a command could not be carried out: %s", type(command).__name__)
         if not self._started.is_set() and self._up and not self._loading:
             self._started.set()
+
+    def _show(self, event: Event, commands: Sequence[Command], now: float) -> None:
+        """An observer that fails (a full disk) is told nothing more; what was decided is done all the same."""
+        for observer in list(self._observers):
+            try:
+                observer.event(event, now)
+                observer.commands(commands, now)
+            except Exception:
+                self._observers.remove(observer)
+                LOG.exception("an observer failed and is dropped: %s", type(observer).__name__)
 
     def post_peeks(self, results: Sequence[tuple[str, npt.NDArray[np.float64] | None]]) -> None:
         """What a turn of the peeker brought."""
@@ -234,6 +266,7 @@ class LiveDriver:
         settled = self._under_way.pop(request_id, None)
         if settled is None:
             raise InvariantBroken(f"request {request_id!r} got two outcomes")
+        self._bytes -= settled.size
         if not settled.answer.done():
             settled.answer.set_result(answer)
         if not self._under_way:

@@ -14,6 +14,9 @@ from peekserve.server.calls import OUTPUTS, Array, InferCall, Scalar, Tensor
 
 EVIDENCE = "evidence"
 
+# What one count of a client's evidence may be at the most: far beyond any number of neighbours.
+MOST_EVIDENCE = 1e9
+
 
 @dataclass(frozen=True, slots=True)
 class Checked:
@@ -133,8 +136,9 @@ def _evidence(application: Application, tensor: Tensor) -> tuple[tuple[float, ..
             f"not {list(tensor.data.shape)}"
         )
     counts = tensor.data.astype(np.float64)
-    if not np.isfinite(counts).all() or counts.min() < 0.0:
-        raise InvalidTensor(f"input {EVIDENCE!r} holds counts: finite numbers, none negative")
+    # Sums of such counts must stay finite too: they are divided by.
+    if not (counts.min() >= 0.0 and counts.max() <= MOST_EVIDENCE):
+        raise InvalidTensor(f"input {EVIDENCE!r} holds counts: numbers from 0 to {MOST_EVIDENCE:g}")
     return tuple(tuple(row) for row in counts.tolist())
 
 

@@ -6,6 +6,7 @@ others one step. Whatever was written before a power cut can be read: a broken l
 guessed at.
 """
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -49,9 +50,12 @@ class Step:
 
 
 class JournalWriter:
-    """Appends steps to a file. `flush` after each batch of steps; `sync` forces them to the disk."""
+    """Writes steps to a file. `flush` hands them to the system, which keeps them when this process dies; `close` forces
+    them to the disk. A journal that is there already is kept beside the new one, with `.1` at its name's end."""
 
     def __init__(self, path: Path, spec: object, applications: Sequence[Application]) -> None:
+        if path.exists() and path.stat().st_size:
+            path.replace(path.with_name(path.name + ".1"))
         self._file: BinaryIO = path.open("wb")
         self._encoder = msgspec.msgpack.Encoder(enc_hook=_encode_array)
         header = Header(VERSION, msgspec.to_builtins(spec), tuple(applications))
@@ -65,6 +69,8 @@ class JournalWriter:
         self._file.flush()
 
     def close(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
         self._file.close()
 
     def _write(self, body: bytes) -> None:

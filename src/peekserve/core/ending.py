@@ -1,0 +1,66 @@
+"""Rows that nothing can save any more, and what they get instead of an answer by a model.
+
+A row is *doomed* when even its quickest variant, started at once on an idle worker, would be too late; *due* when it
+still runs and its client must hear something; *stranded* when no variant is left that could run it. Each gets the
+peek's answer where the application degrades and there is one, and ends its request without an answer otherwise.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from peekserve.core.backlog import PENDING, RUNNING, WAITING, Backlog
+from peekserve.core.ledger import Ledger, Open
+from peekserve.domain.application import OnMiss
+from peekserve.domain.request import Outcome, Reason
+
+
+class Endings:
+    """Settles such rows through the ledger. `margin_s` is the scheduler's."""
+
+    def __init__(self, backlog: Backlog, ledger: Ledger, margin_s: float) -> None:
+        self._backlog = backlog
+        self._ledger = ledger
+        self._margin_s = margin_s
+
+    def settle_doomed(self, now: float) -> None:
+        """Rows that wait and cannot be in time. One whose peek is still expected waits for it until its deadline."""
+        backlog = self._backlog
+        for slot in backlog.doomed(now).tolist():
+            entry = self._ledger.open.get(backlog.request[slot])
+            if entry is None or backlog.state[slot] not in (WAITING, PENDING):
+                continue  # settled a moment ago, with another row of its request
+            degrades = entry.on_miss is OnMiss.DEGRADE or bool(backlog.granted[slot])
+            at_deadline = entry.request.due_at - self._margin_s
+            if degrades and self._answered_by_peek(slot, now):
+                continue
+            if degrades and backlog.state[slot] == PENDING and now < at_deadline:
+                backlog.doom_at[slot] = at_deadline
+                continue
+            self._ledger.expire(entry, now)
+
+    def settle_due(self, now: float) -> None:
+        """Rows that still run although their client must hear now; what their batch brings later is thrown away."""
+        for slot in self._backlog.running_due(now).tolist():
+            entry = self._ledger.open.get(self._backlog.request[slot])
+            if entry is None or self._backlog.state[slot] != RUNNING:
+                continue
+            if not (self._degrades(entry) and self._answered_by_peek(slot, now)):
+                self._ledger.expire(entry, now)
+
+    def settle_stranded(self, enabled: npt.NDArray[np.bool_], error: str, now: float) -> None:
+        """Rows whose last variant failed, or cannot be loaded. `enabled`: bool [lanes, V]."""
+        for slot in self._backlog.stranded(enabled).tolist():
+            entry = self._ledger.open.get(self._backlog.request[slot])
+            if entry is None:
+                continue
+            if not (self._degrades(entry) and self._answered_by_peek(slot, now)):
+                self._ledger.close(entry, Outcome.FAILED, Reason.BACKEND_ERROR, error)
+
+    def _degrades(self, entry: Open) -> bool:
+        return entry.on_miss is OnMiss.DEGRADE
+
+    def _answered_by_peek(self, slot: int, now: float) -> bool:
+        if np.isnan(self._backlog.instant[slot]):
+            return False
+        self._ledger.answer_by_peek(slot, now)
+        return True

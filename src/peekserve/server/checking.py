@@ -138,7 +138,7 @@ def _evidence(application: Application, tensor: Tensor) -> tuple[tuple[float, ..
     counts = tensor.data.astype(np.float64)
     # Sums of such counts must stay finite too: they are divided by.
     if not (counts.min() >= 0.0 and counts.max() <= MOST_EVIDENCE):
-        raise InvalidTensor(f"input {EVIDENCE!r} holds counts: numbers from 0 to {MOST_EVIDENCE:g}")
+        raise InvalidTensor(f"input {EVIDENCE!r} holds counts: none negative, none above {MOST_EVIDENCE:g}")
     return tuple(tuple(row) for row in counts.tolist())
 
 

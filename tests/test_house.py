@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workers": GROUND | {"awareness", "runtimes"},
     "peeking": GROUND | {"awareness"},
     "profiling": GROUND | {"awareness", "peeking", "runtimes"},
-    "registry": GROUND | {"awareness", "config", "peeking", "profiling", "runtimes", "state"},
+    "registry": GROUND | {"awareness", "policies", "config", "peeking", "profiling", "runtimes", "state"},
     "state": GROUND | {"awareness"},
     "applications": GROUND | {"config", "registry", "supernets"},
     "sim": PURE | {"loadgen", "runtimes"},

@@ -45,7 +45,8 @@ def test_labelled_data_are_held_against_the_declaration(tmp_path):
     assert lines(root) == [
         "digits/application.yaml:27: validation: validation.npz: label 2 in row 2 is out of range: 2 classes have the "
         "labels 0 to 1 (1 such rows)",
-        "digits/application.yaml:13: peek.reference: reference.npz: input 'image' holds NaN in 6 of 6 rows, first in "
+        "digits/application.yaml:13: peek.reference: reference.npz: input 'image' "
+        "holds NaN or infinity in 6 of 6 rows, first in "
         "row 0; write 'missing: missing' if that means a missing value",
     ]
 

@@ -103,7 +103,8 @@ def test_a_nan_is_refused_unless_it_means_a_missing_value(tmp_path):
     image[4, 1, 1] = np.nan
     labelled(tmp_path / "d.npz", image=image)
     with pytest.raises(
-        InvalidData, match="'image' holds NaN in 1 of 6 rows, first in row 4; write 'missing: missing'"
+        InvalidData,
+        match="'image' holds NaN or infinity in 1 of 6 rows, first in row 4; write 'missing: missing'",
     ):
         read_labelled(tmp_path / "d.npz", an_application(IMAGE))
     lenient = TensorSpec("image", "FP32", (2, 2), missing=Missing.MISSING)

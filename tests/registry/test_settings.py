@@ -10,7 +10,7 @@ policy: {name: grouped, aware: true, short_circuit: false, options: {limit: 500}
 planning: window(100ms)
 workers:
   - {name: one, device: cpu:0, memory: 512MiB, cores: [1]}
-  - {device: cuda}
+  - {device: "cpu:1"}
 margin: 3ms
 peek_patience: 5ms
 limits: {body: 1MiB, rows: 16, waiting_rows: 64, waiting_bytes: 2MiB}
@@ -34,7 +34,7 @@ def test_every_key_of_the_file(tmp_path):
         grpc=None,
         policy=PolicySettings("grouped", True, False, True, True, {"limit": 500.0}),
         window_s=0.1,
-        workers=(Slot("one", "cpu:0", 512 << 20, (1,)), Slot("cuda-0", "cuda:0")),
+        workers=(Slot("one", "cpu:0", 512 << 20, (1,)), Slot("cpu-1", "cpu:1")),
         margin_s=0.003,
         peek_patience_s=0.005,
         limits=Limits(1 << 20, 16, 64, 2 << 20),

@@ -44,7 +44,7 @@ def an_input(size: object, shape: tuple[int, ...] = (1, 4), **rest: object) -> d
         ([an_input(True)], b"\0" * 16, "number of bytes, not True"),
         ([an_input("16")], b"\0" * 16, "number of bytes, not '16'"),
         ([an_input(16, data=[0, 0, 0, 0])], b"\0" * 16, "both"),
-        ([an_input(16, (1 << 40, 1 << 40))], b"\0" * 16, "and 16 came"),
+        ([an_input(16, (1 << 40, 1 << 40))], b"\0" * 16, "no tensor has the shape"),
         ([an_input(16), an_input(16)], b"\0" * 16, "the body has 0"),
     ],
 )

@@ -73,6 +73,8 @@ def bound_to(cores: Iterable[int]) -> Iterator[None]:
 
 def state_folder(root: Path, settings: ServerSettings) -> Path:
     """Where a server of this repository keeps its state; made if it is not there."""
+    if not root.is_dir():
+        raise InvalidConfiguration(f"{root}: there is no such folder")
     folder = Path(settings.state) if settings.state else root / ".peekserve"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -106,8 +108,6 @@ def time_provisionally(application: Application, slot: Slot, samples: Sequence[I
     """Give a quick timing to each variant that has none on the slot's device, marked as provisional: it can
     be served at once, and a profile says more."""
     missing = [v for v in application.variants if slot.device not in v.timing]
-    if not missing:
-        return application
     timed: dict[str, Timing] = {}
     with RemoteRuntime(slot, application.inputs) as runtime:
         for variant in missing:
@@ -128,6 +128,19 @@ def time_provisionally(application: Application, slot: Slot, samples: Sequence[I
         return replace(variant, timing={**variant.timing, slot.device: timed[variant.name]})
 
     return replace(application, variants=tuple(with_timing(v) for v in application.variants))
+
+
+def oversized(applications: Iterable[Application], layout: Layout) -> Iterator[str]:
+    """A sentence for each variant that no worker has the memory for."""
+    most = max(slot.budget_bytes for slot in layout.slots)
+    for app in applications:
+        for variant in app.variants:
+            need = max((t.bytes for t in variant.timing.values()), default=0)
+            if need > most:
+                yield (
+                    f"{app.name}/{variant.name} takes {need / 2**20:.1f} MiB and the largest worker holds "
+                    f"{most / 2**20:.1f} MiB: it will never run; give a worker more memory"
+                )
 
 
 def sample_inputs(application: Application, labelled: Labelled | None) -> list[Inputs]:

@@ -38,7 +38,7 @@ SHOWN = "sneakpeek"
 
 # Passes over the policies, each on arrivals of its own: what the machine does beside them in one minute falls on all
 # alike. The policies that the comparison is about run in every pass, the others in the first.
-PASSES = 5
+PASSES = 4
 IN_EVERY_PASS = ("lo-edf", "lo-edf+aware+sc", "grouped+aware", "sneakpeek-sc", "sneakpeek")
 
 

@@ -1,8 +1,11 @@
 """`peekserve infer`: one row of a file, sent to a server as any client would send it."""
 
+import http.client
 import json
 import urllib.error
+import urllib.parse
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,8 @@ _NAMES = {
 
 def infer(address: str, model: str, data: Path, row: int, deadline_ms: float | None, as_json: bool) -> int:
     """Print the answer, or the server's own words for why there is none (then 1)."""
-    name, _, variant = model.partition("/")
+    name, _, variant = (urllib.parse.quote(part, safe="") for part in model.partition("/"))
+    address = address.removeprefix("http://").rstrip("/")
     path = f"/v2/models/{name}" + (f"/versions/{variant}" if variant else "") + "/infer"
     request: dict[str, object] = {
         "inputs": _tensors(data, row),
@@ -44,8 +48,8 @@ def infer(address: str, model: str, data: Path, row: int, deadline_ms: float | N
             refused if as_json else f"{error.code}: {json.loads(refused).get('error', refused)}", markup=False
         )
         return 1
-    except urllib.error.URLError as error:
-        out.print(f"no server at {address}: {error.reason}", markup=False)
+    except (urllib.error.URLError, http.client.HTTPException, ValueError) as error:
+        out.print(f"no server that speaks HTTP at {address}: {error}", markup=False)
         return 1
     if as_json:
         print(json.dumps(told))
@@ -60,8 +64,10 @@ def infer(address: str, model: str, data: Path, row: int, deadline_ms: float | N
 def _tensors(path: Path, row: int) -> list[dict[str, object]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
+            arrays = {name: archive[name] for name in archive.files if archive[name].ndim}
+    except FileNotFoundError:
+        raise InvalidData(f"{path}: there is no such file") from None
+    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise InvalidData(f"{path} is no archive of plain arrays (npz): {error}") from None
     rows = {len(values) for values in arrays.values()}
     if not 0 <= row < min(rows, default=0):

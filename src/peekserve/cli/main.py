@@ -32,7 +32,7 @@ def demo(
     overload: Annotated[
         float, typer.Option(help="Load, in shares of what the best variants can carry.")
     ] = 1.5,
-    seed: Annotated[int, typer.Option(help="Of arrivals and samples.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of arrivals and samples.", min=0)] = 1,
     prepare: Annotated[Path | None, typer.Option(help="Only write the repository to this folder.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave a server running at the end.")] = False,
     as_json: Json = False,
@@ -40,7 +40,7 @@ def demo(
     """Prepare, profile, serve and overload real applications; compare the policies."""
     from peekserve.cli.demo import Demo
 
-    _exit(Demo(apps.split(","), seconds, overload, seed, as_json).run(prepare, keep))
+    _exit(Demo([app.strip() for app in apps.split(",")], seconds, overload, seed, as_json).run(prepare, keep))
 
 
 @app.command()
@@ -113,9 +113,11 @@ def simulate(
     policy: Annotated[
         str, typer.Option(help="One policy or several, with commas.")
     ] = "lo-edf,grouped,sneakpeek",
-    rate: Annotated[float, typer.Option(help="Requests per second, all applications together.")] = 200.0,
-    seconds: Annotated[float, typer.Option(help="Length of the simulated run.")] = 20.0,
-    seed: Annotated[int, typer.Option(help="Of arrivals, samples and times.")] = 1,
+    rate: Annotated[
+        float, typer.Option(help="Requests per second, all applications together.", min=0.01)
+    ] = 200.0,
+    seconds: Annotated[float, typer.Option(help="Length of the simulated run.", min=0.1)] = 20.0,
+    seed: Annotated[int, typer.Option(help="Of arrivals, samples and times.", min=0)] = 1,
     as_json: Json = False,
 ) -> None:
     """Run the real scheduler in pretended time on a profiled repository."""
@@ -154,7 +156,7 @@ def main() -> None:
     except (InvalidConfiguration, InvalidData, InvalidModel) as error:
         print(f"peekserve: {error}", file=sys.stderr)
         sys.exit(3)
-    except PeekserveError as error:
+    except (PeekserveError, OSError) as error:
         print(f"peekserve: {error}", file=sys.stderr)
         sys.exit(1)
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,15 @@ from peekserve.cli.assembly import (
     labelled_of,
     lay_out,
     open_store,
+    oversized,
     read_profiled,
     sample_inputs,
+    scheduler_spec,
     start_core,
     time_provisionally,
 )
 from peekserve.domain.application import Application
-from peekserve.errors import NotReady
+from peekserve.errors import BackendError, InvalidConfiguration, InvalidData, InvalidModel, NotReady
 from peekserve.live.loop import run
 from peekserve.registry.settings import ServerSettings, read_settings
 from peekserve.server.observing import Following
@@ -43,12 +45,29 @@ def serve(root: Path, flags: Mapping[str, str], drain_s: float = 10.0) -> None:
     layout = lay_out(settings)
     with open_store(root, settings) as store:
         applications = read_profiled(root, store, [s.device for s in layout.slots], _tell)
-    applications = tuple(
-        time_provisionally(app, layout.slots[0], sample_inputs(app, labelled_of(app.validation, app)))
-        for app in applications
-    )
+    scheduler_spec(settings).build(())  # a policy that does not exist is said before anything takes time
+    applications = tuple(_timed(applications, layout))
+    for sentence in oversized(applications, layout):
+        _tell(sentence)
     os.sched_setaffinity(0, layout.front)
     run(_serve(settings, applications, layout, drain_s))
+
+
+def _timed(applications: tuple[Application, ...], layout: Layout) -> Iterator[Application]:
+    """Those that can be served; what keeps one from it is told and does not keep the others."""
+    slot, left = layout.slots[0], len(applications)
+    for app in applications:
+        try:
+            if all(slot.device in variant.timing for variant in app.variants):
+                yield app
+            else:
+                samples = sample_inputs(app, labelled_of(app.validation, app))
+                yield time_provisionally(app, slot, samples)
+        except (InvalidModel, InvalidData, BackendError) as error:
+            left -= 1
+            _tell(f"{app.name} is left out: {error}")
+    if not left:
+        raise InvalidConfiguration("no application can be served; peekserve check says why")
 
 
 async def _serve(

@@ -82,7 +82,7 @@ class Ledger:
             entry,
             Outcome.EXPIRED,
             Reason.DEADLINE_EXCEEDED,
-            f"{entry.left} of {request.rows} rows could not be answered within {request.deadline_s * 1e3:.1f} ms; "
+            f"{entry.left} of {request.rows} rows could not be answered within {request.deadline_s * 1e3:.3g} ms; "
             f"{(now - request.arrived_at) * 1e3:.1f} ms have passed",
         )
 

@@ -75,6 +75,10 @@ class Timing:
     runtime: str = ""
     provisional: bool = False
 
+    def __post_init__(self) -> None:
+        if not self.curves:
+            raise InvalidData("a timing has a latency curve for each shape bucket, and this one has none")
+
     def curve(self, bucket: int) -> LatencyCurve:
         return self.curves[min(bucket, len(self.curves) - 1)]
 

@@ -12,11 +12,12 @@ import numpy as np
 from peekserve.config import Problem, Severity
 from peekserve.domain.application import Application
 from peekserve.errors import InvalidConfiguration
+from peekserve.policies import make
 from peekserve.registry.application import look_into
 from peekserve.registry.labelled import Labelled, examine
 from peekserve.registry.probe import Probe, probing
 from peekserve.registry.repository import Source, read_repository
-from peekserve.registry.settings import examine_settings
+from peekserve.registry.settings import ServerSettings, examine_settings
 from peekserve.registry.tensors import Describe
 
 Note = Callable[..., None]
@@ -40,7 +41,9 @@ def check(
     except InvalidConfiguration as error:
         return [Problem(str(root), 0, str(error).removeprefix(f"{root}: "))]
     problems.extend(repository.problems)
-    problems.extend(examine_settings(root, environment)[2].found)
+    settings, _, found = examine_settings(root, environment)
+    problems.extend(found.found)
+    problems.extend(_check_policy(root, settings))
     if probe is not None:
         for application in repository.applications:
             problems.extend(_check(application, repository.sources[application.name], probe))
@@ -49,6 +52,14 @@ def check(
         for application in repository.applications:
             problems.extend(_check(application, repository.sources[application.name], throwaway))
     return problems
+
+
+def _check_policy(root: Path, settings: ServerSettings) -> list[Problem]:
+    try:
+        make(settings.policy.name, None, **settings.policy.options)
+    except InvalidConfiguration as error:
+        return [Problem(str(root / "peekserve.yaml"), 0, f"policy: {error}")]
+    return []
 
 
 def _check(application: Application, source: Source, probe: Probe) -> list[Problem]:

@@ -91,7 +91,7 @@ def examine(path: Path, application: Application) -> tuple[Labelled | None, list
         f"holds {name!r}, which is no input of {application.name!r}" for name in sorted(set(arrays) - known)
     )
     groups = arrays.get("groups")
-    if groups is not None and (groups.shape != (rows,) or groups.dtype.kind not in "iuSU"):
+    if rows >= 0 and groups is not None and (groups.shape != (rows,) or groups.dtype.kind not in "iuSU"):
         faults.append(f"groups are whole numbers or texts [{rows}], not {groups.dtype} {list(groups.shape)}")
     if faults or labels is None:
         return None, faults
@@ -211,7 +211,7 @@ def _lengths(lengths: Array | None, spec: TensorSpec, values: Array, faults: lis
 def _not_numbers(values: Array, spec: TensorSpec, lengths: Ints | None) -> list[str]:
     if spec.missing is Missing.MISSING or values.dtype.kind != "f":
         return []
-    nan = np.isnan(values)
+    nan = ~np.isfinite(values)  # infinity is refused in requests too
     if lengths is not None:
         # What lies beyond a row's own length is filling, whatever it is.
         axis = 1 + spec.shape.index(-1)
@@ -221,6 +221,6 @@ def _not_numbers(values: Array, spec: TensorSpec, lengths: Ints | None) -> list[
     if not len(rows):
         return []
     return [
-        f"input {spec.name!r} holds NaN in {len(rows)} of {len(values)} rows, first in row {rows[0]}; "
+        f"input {spec.name!r} holds NaN or infinity in {len(rows)} of {len(values)} rows, first in row {rows[0]}; "
         "write 'missing: missing' if that means a missing value"
     ]

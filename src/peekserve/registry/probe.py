@@ -52,6 +52,8 @@ def probing() -> Iterator[Probe]:
         except TimeoutError:
             _end(pools.pop())
             return f"gives no answer in {PATIENCE_S:g} s"
+        except (MemoryError, ValueError, OverflowError) as error:
+            return f"cannot be given one row: {error}"
 
     try:
         yield probe

@@ -214,10 +214,12 @@ def _slot(entry: Entry) -> Slot:
 
 
 def _device(entry: Entry) -> str:
-    """`cpu` or `cpu:0`; `cuda:1`."""
+    """`cpu` or `cpu:0`."""
     kind, _, number = entry.text().partition(":")
-    if kind not in ("cpu", "cuda") or (number and not (number.isdecimal() and len(number) < 5)):
-        raise entry.wrong(f"{entry.text()!r} is no device", "write for example cpu:0 or cuda:0")
+    if kind == "cuda":
+        raise entry.wrong("there is no runtime for cuda yet", "write cpu:0")
+    if kind != "cpu" or (number and not (number.isdecimal() and len(number) < 5)):
+        raise entry.wrong(f"{entry.text()!r} is no device", "write for example cpu:0")
     return f"{kind}:{number or 0}"
 
 

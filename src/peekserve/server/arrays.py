@@ -42,6 +42,9 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], raw: bytes) -> A
             f"input {name!r}: its data are nested {depth} deep; with shape {list(shape)} they are one flat "
             f"list, or nested {len(shape)} deep"
         )
+    # Counted before they are decoded: a lie about the shape must not cost seconds of the event loop.
+    if bytes(raw).count(b",") >= max(prod(shape), 1):
+        raise InvalidTensor(f"input {name!r}: shape {list(shape)} asks for {prod(shape)} elements, more came")
     try:
         values = _decoder(dtype.kind, depth).decode(raw)
         with np.errstate(over="ignore"):
@@ -93,6 +96,9 @@ def check_axes(name: str, shape: tuple[int, ...]) -> None:
         raise InvalidTensor(
             f"input {name!r}: a size is 0 or more, and shape {list(shape)} has a negative one"
         )
+    # Without the zeros: numpy counts them so, and no memory holds that many.
+    if prod(max(size, 1) for size in shape) >= 1 << 48:
+        raise InvalidTensor(f"input {name!r}: no tensor has the shape {list(shape)}")
 
 
 @cache

@@ -68,13 +68,15 @@ class World(Protocol):
 class Service:
     """How a live machine differs from its profiles, as measured on it (experiments/service.py); by default not at all.
 
-    `paces`: (application, variant) -> what its batches really took, in shares of their profile's median, one number for
-    each batch that was seen; a simulated batch draws one of them, because it is the spread and not the mean that
-    decides whether a plan which just fits is in time. `wire_s`: from a command of the front to the worker's taking it
-    up, and from the end of a batch to the front's knowing it, seconds each way.
+    `paces`: (application, variant) -> what its batches really took, in shares of their profile's median, one
+    number for each batch that was seen; a simulated batch draws one of them, because it is the spread and not
+    the mean that decides whether a plan which just fits is in time. `loads_s`: likewise what swapping it in
+    took, in seconds, what was unloaded for it included. `wire_s`: from a command of the front to the worker's
+    taking it up, and from the end of a batch to the front's knowing it, seconds each way.
     """
 
     paces: Mapping[tuple[str, str], tuple[float, ...]] = field(default_factory=dict)
+    loads_s: Mapping[tuple[str, str], tuple[float, ...]] = field(default_factory=dict)
     wire_s: float = 0.0
 
 
@@ -118,6 +120,9 @@ class RecordedWorld:
         return seconds
 
     def load_s(self, application: str, variant: str, device: str, rng: np.random.Generator) -> float:
+        seen = self.service.loads_s.get((application, variant))
+        if seen:
+            return seen[int(rng.integers(len(seen)))]
         return self._variant(application, variant).timing[device].load_s
 
     def _variant(self, application: str, variant: str) -> Variant:

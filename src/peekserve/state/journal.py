@@ -10,6 +10,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ import numpy as np
 
 from peekserve.domain.application import Application
 from peekserve.domain.messages import Command, Event
-from peekserve.errors import JournalDamaged
+from peekserve.errors import InvalidConfiguration, JournalDamaged
 
 VERSION = 1
 _HEAD = struct.Struct("<II")
@@ -54,8 +55,7 @@ class JournalWriter:
     them to the disk. A journal that is there already is kept beside the new one, with `.1` at its name's end."""
 
     def __init__(self, path: Path, spec: object, applications: Sequence[Application]) -> None:
-        if path.exists() and path.stat().st_size:
-            path.replace(path.with_name(path.name + ".1"))
+        _make_room(path)
         self._file: BinaryIO = path.open("wb")
         self._encoder = msgspec.msgpack.Encoder(enc_hook=_encode_array)
         header = Header(VERSION, msgspec.to_builtins(spec), tuple(applications))
@@ -69,9 +69,12 @@ class JournalWriter:
         self._file.flush()
 
     def close(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        """Raises nothing: a full disk at the end costs the end of the journal and no more."""
+        with suppress(OSError):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        with suppress(OSError):
+            self._file.close()
 
     def _write(self, body: bytes) -> None:
         self._file.write(_HEAD.pack(len(body), zlib.crc32(body)) + body)
@@ -96,7 +99,10 @@ class JournalReader:
         body = self._frame()
         if body is None:
             raise JournalDamaged(f"{path}: empty, not even a header")
-        self.header = msgspec.convert(self._decoder.decode(body), Header, strict=False)
+        try:
+            self.header = msgspec.convert(self._decoder.decode(body), Header, strict=False)
+        except msgspec.MsgspecError as error:
+            raise JournalDamaged(f"{path}: its header is not a journal's: {error}") from None
         if self.header.version != VERSION:
             raise JournalDamaged(
                 f"{path}: version {self.header.version}; this peekserve reads version {VERSION}"
@@ -104,8 +110,12 @@ class JournalReader:
 
     def __iter__(self) -> Iterator[Step]:
         while (body := self._frame()) is not None:
-            now, event, commands = self._decoder.decode(body)
-            yield Step(now, _untagged(event), tuple(_untagged(c) for c in commands))
+            try:
+                now, event, commands = self._decoder.decode(body)
+                step = Step(now, _untagged(event), tuple(_untagged(c) for c in commands))
+            except (msgspec.MsgspecError, ValueError, TypeError) as error:
+                raise JournalDamaged(f"{self._path}: a step that is not a journal's: {error}") from None
+            yield step
 
     def close(self) -> None:
         self._file.close()
@@ -123,6 +133,21 @@ class JournalReader:
         raise JournalDamaged(
             f"{self._path}: the frame at byte {offset} is broken; everything before it is good"
         )
+
+
+def _make_room(path: Path) -> None:
+    """Keep an older journal beside the new one; touch nothing else that happens to have its name."""
+    if not path.exists() or not path.is_file():
+        if path.is_dir():
+            raise InvalidConfiguration(f"{path} is a folder; a journal is a file")
+        return
+    if path.stat().st_size == 0:
+        return
+    try:
+        JournalReader(path).close()
+    except JournalDamaged:
+        raise InvalidConfiguration(f"{path} is there already and is no journal; name another file") from None
+    path.replace(path.with_name(path.name + ".1"))
 
 
 def _tagged(message: Event | Command) -> tuple[str, object]:

@@ -32,7 +32,7 @@ from peekserve.runtimes.onnx import OnnxRuntime
 
 REPEATS = 3
 VARIANT = "mlp"
-RATES = (("json", 100), ("json", 800), ("binary", 100), ("binary", 800))
+RATES = (("json", 100), ("json", 400), ("binary", 100), ("binary", 400))
 
 
 def in_process_s(variant: Variant, image: np.ndarray) -> float:

@@ -23,6 +23,7 @@ done; a
   does.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from difflib import get_close_matches
 from math import ceil, isfinite
@@ -38,7 +39,7 @@ from peekserve.policies.groups import agreeing, by_label, families, grouped, log
 from peekserve.policies.placing import Indices, Outlook, look, problem, to_plan
 
 
-class _OneByOne:
+class _OneByOne(ABC):
     """Each row at the place and variant that are best for it, in an order of its own; what came before
     stays."""
 
@@ -49,9 +50,9 @@ class _OneByOne:
         self.switches = switches
         self.options = _checked(self.OPTIONS, options)
 
+    @abstractmethod
     def urgency(self, outlook: Outlook) -> Floats:
         """f8[n]: the largest is served first."""
-        raise NotImplementedError
 
     def plan(self, view: View) -> Plan:
         if not view.workers or not view.size:

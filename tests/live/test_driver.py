@@ -150,6 +150,18 @@ async def test_draining_answers_what_is_under_way_and_turns_the_rest_away():
 
 
 @on_stage
+async def test_a_batch_that_cannot_be_handed_over_fails_instead_of_hanging():
+    stage = await Stage().ready()
+
+    def refuses(command, rows):
+        raise ValueError("no room")
+
+    stage.workers.run = refuses
+    [answer] = await stage.answer(stage.submit(counts=None, pinned="small"))
+    assert (answer.outcome, answer.detail) == (Outcome.FAILED, "not started: no room")
+
+
+@on_stage
 async def test_an_id_that_is_used_twice_is_a_bug():
     stage = await Stage().ready()
     stage.submit("r1")

@@ -20,6 +20,7 @@ from peekserve.domain.application import Application
 from peekserve.domain.messages import (
     Answer,
     Arrived,
+    BatchFailed,
     Cancelled,
     Command,
     Event,
@@ -204,8 +205,10 @@ class LiveDriver:
         for command in sorted(commands, key=_is_answer):
             try:
                 self._do(command, now)
-            except Exception:
+            except Exception as error:
                 LOG.exception("a command could not be carried out: %s", type(command).__name__)
+                if isinstance(command, RunBatch):  # its rows must not wait for what was never started
+                    self._loop.call_soon(self.post, BatchFailed(command.batch_id, f"not started: {error}"))
         if not self._started.is_set() and self._up and not self._loading:
             self._started.set()
 

@@ -93,7 +93,9 @@ class Fleet:
                 worker.resident.append(w)
                 worker.free_at += float(worker.table.load_s[w])
                 worker.loading += 1
-                commands.append(Load(name, self._catalogue.weights[w], app.name, app.variants[v].name))
+                commands.append(
+                    Load(name, self._catalogue.weights[w], app.name, app.variants[v].name, warm=True)
+                )
         worker.free_at = max(worker.free_at, now)
         return commands
 

@@ -134,12 +134,14 @@ class Unload:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Make the weights of this variant resident."""
+    """Make the weights of this variant resident. `warm`: nothing waits for them, so larger batches shall run once,
+    too."""
 
     worker: str
     weights: str
     application: str
     variant: str
+    warm: bool = False
 
 
 @dataclass(frozen=True, slots=True)

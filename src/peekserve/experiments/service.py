@@ -1,41 +1,93 @@
-"""How a live run differed from its profiles: read from its journal, for simulations of the same machine."""
+"""How live runs differed from their profiles: read from their journals, for simulations of the same machine."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from peekserve.domain.messages import BatchDone, Load, RunBatch
+from peekserve.domain.messages import Arrived, BatchDone, Load, Peek, Peeked, RunBatch
 from peekserve.sim.world import Service
 from peekserve.state.journal import JournalReader
 
+# A run that saw this many of something is believed for itself; of what it saw less often, all runs are believed.
+ENOUGH = 30
 
-def service_of(journal: Path) -> Service:
-    """The paces of each variant's batches (what each took over what was predicted, loads apart), and the way to and
-    from the workers: medians over batches that found their worker idle, and over all ends."""
+_Key = tuple[str, str]
+_K = TypeVar("_K")
+
+
+@dataclass(slots=True)
+class Seen:
+    """What one run's journal tells. `paces`: what each batch took over what was predicted, loads apart. `loads_s`: from
+    the moment that a worker could begin until it took up the batch that the load was for. `peeks_s`: from asking to
+    knowing. `ways_s`: from a command to an idle worker, and from the end of a batch to the front's knowing it."""
+
+    paces: dict[_Key, list[float]] = field(default_factory=lambda: defaultdict(list))
+    loads_s: dict[_Key, list[float]] = field(default_factory=lambda: defaultdict(list))
+    peeks_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    ways_s: list[float] = field(default_factory=list)
+
+
+def seen_in(journal: Path) -> Seen:
+    """Read a whole run."""
+    seen = Seen()
     run: dict[int, tuple[float, RunBatch, bool]] = {}
-    took: dict[tuple[str, str], list[float]] = defaultdict(list)
-    loads: dict[tuple[str, str], list[float]] = defaultdict(list)
-    there, back = [], []
+    asked: dict[str, tuple[float, str]] = {}
+    there: list[float] = []
+    from_idle: list[tuple[_Key, float]] = []
     ended_at: dict[str, float] = defaultdict(lambda: -1.0)
     for step in JournalReader(journal):
         loading = {command.worker for command in step.commands if isinstance(command, Load)}
         for command in step.commands:
             if isinstance(command, RunBatch):
                 run[command.batch_id] = (step.now, command, command.worker in loading)
+            elif isinstance(command, Peek) and isinstance(step.event, Arrived):
+                asked[command.request_id] = (step.now, step.event.request.application)
+        if isinstance(step.event, Peeked) and step.event.request_id in asked:
+            asked_at, application = asked.pop(step.event.request_id)
+            seen.peeks_s[application].append(step.now - asked_at)
         if isinstance(step.event, BatchDone) and step.event.batch_id in run:
             done = step.event
             sent_at, command, loaded = run.pop(done.batch_id)
-            if loaded:
-                began_at = max(sent_at, ended_at[command.worker])
-                loads[command.application, command.variant].append(done.started_at - began_at)
-            else:  # what was predicted of the others holds the load, what was measured does not
-                seconds = done.finished_at - done.started_at
-                took[command.application, command.variant].append(seconds / command.predicted_s)
-            if not loaded and sent_at > ended_at[command.worker]:
-                there.append(done.started_at - sent_at)
-            back.append(step.now - done.finished_at)
+            key = (command.application, command.variant)
+            idle = sent_at > ended_at[command.worker]
+            if not loaded:  # what was predicted of the others holds the load, what was measured does not
+                seen.paces[key].append((done.finished_at - done.started_at) / command.predicted_s)
+                if idle:
+                    there.append(done.started_at - sent_at)
+            elif idle:
+                from_idle.append((key, done.started_at - sent_at))
+            else:
+                seen.loads_s[key].append(done.started_at - ended_at[command.worker])
+            seen.ways_s.append(step.now - done.finished_at)
             ended_at[command.worker] = done.finished_at
-    ways = [float(np.median(way)) for way in (there, back) if way]
-    paces, swaps = ({key: tuple(seen) for key, seen in each.items()} for each in (took, loads))
-    return Service(paces, swaps, sum(ways) / 2 if ways else 0.0)
+    # The way to an idle worker is no part of the load that began there.
+    way_s = float(np.median(there)) if there else 0.0
+    for key, seconds in from_idle:
+        seen.loads_s[key].append(max(seconds - way_s, 0.0))
+    seen.ways_s += there
+    return seen
+
+
+def service_of(own: Seen, everyone: Sequence[Seen]) -> Service:
+    """The machine as it was in the run `own`; what was rare there is as it was in all of `everyone`, so that one slow
+    first load does not stand for every load of a run."""
+    return Service(
+        _each(own.paces, [s.paces for s in everyone]),
+        _each(own.loads_s, [s.loads_s for s in everyone]),
+        _each(own.peeks_s, [s.peeks_s for s in everyone]),
+        float(np.mean(own.ways_s)) if own.ways_s else 0.0,
+    )
+
+
+def _each(
+    own: dict[_K, list[float]], everyone: Iterable[dict[_K, list[float]]]
+) -> dict[_K, tuple[float, ...]]:
+    pooled: dict[_K, list[float]] = defaultdict(list)
+    for one in everyone:
+        for key, values in one.items():
+            pooled[key] += values
+    return {key: tuple(own[key] if len(own.get(key, ())) >= ENOUGH else all_) for key, all_ in pooled.items()}

@@ -71,12 +71,14 @@ class Service:
     `paces`: (application, variant) -> what its batches really took, in shares of their profile's median, one
     number for each batch that was seen; a simulated batch draws one of them, because it is the spread and not
     the mean that decides whether a plan which just fits is in time. `loads_s`: likewise what swapping it in
-    took, in seconds, what was unloaded for it included. `wire_s`: from a command of the front to the worker's
+    took, in seconds, what was unloaded for it included. `peeks_s`: application -> what its peeks took, the waiting
+    for others included. `wire_s`: from a command of the front to the worker's
     taking it up, and from the end of a batch to the front's knowing it, seconds each way.
     """
 
     paces: Mapping[tuple[str, str], tuple[float, ...]] = field(default_factory=dict)
     loads_s: Mapping[tuple[str, str], tuple[float, ...]] = field(default_factory=dict)
+    peeks_s: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     wire_s: float = 0.0
 
 
@@ -98,7 +100,11 @@ class RecordedWorld:
     def peek(self, request: Request, rng: np.random.Generator) -> tuple[float, Floats | None]:
         app = self.applications[request.application]
         recorded = self.recorded[request.application]
-        seconds = app.peek.latency.seconds(request.rows) if app.peek and app.peek.latency else 0.0
+        seen = self.service.peeks_s.get(request.application)
+        if seen:
+            seconds = seen[int(rng.integers(len(seen)))]
+        else:
+            seconds = app.peek.latency.seconds(request.rows) if app.peek and app.peek.latency else 0.0
         if recorded.counts is None:
             return seconds, None
         return seconds, recorded.counts[[recorded.sample(request, row) for row in range(request.rows)]]

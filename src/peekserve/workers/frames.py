@@ -25,8 +25,11 @@ class Describe(msgspec.Struct, tag="describe", frozen=True):
 
 
 class LoadModel(msgspec.Struct, tag="load", frozen=True):
+    """`warm`: run its larger batches once, too."""
+
     application: str
     variant: str
+    warm: bool = False
 
 
 class UnloadModel(msgspec.Struct, tag="unload", frozen=True):

@@ -63,7 +63,7 @@ class RemoteRuntime:
     def load(self, variant: Variant, classes: int) -> int:
         try:
             self._describe(variant, classes)
-            match reply := self._ask(frames.LoadModel(_APPLICATION, variant.name)):
+            match reply := self._ask(frames.LoadModel(_APPLICATION, variant.name, warm=True)):
                 case frames.ModelLoaded():
                     self.load_s = reply.seconds
                     return reply.bytes

@@ -90,7 +90,7 @@ class Seat:
 
     def load(self, command: Load, application: Application, variant: Variant) -> None:
         self._describe(application, variant)
-        self._send(frames.LoadModel(application.name, variant.name), replies=True)
+        self._send(frames.LoadModel(application.name, variant.name, command.warm), replies=True)
 
     def unload(self, command: Unload) -> None:
         self._send(frames.UnloadModel(command.weights), replies=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from peekserve.core.planning import Window
+from peekserve.core.planning import Rolling, Window
 from peekserve.domain.application import OnMiss
 from peekserve.domain.messages import (
     Answer,
@@ -348,3 +348,15 @@ def test_a_second_batch_is_committed_when_the_first_is_nearly_done():
     assert commands == [WakeAt(pytest.approx(0.09))]
     [batch] = run_until_idle_batch(scheduler, now=0.0901)
     assert batch.rows[0].request_id == "r2"
+
+
+def test_a_load_that_ended_is_not_waited_for_again():
+    """What follows a batch that had to load is planned for when that batch will end, not a load later."""
+    app = an_application(takes(0.010, load_s=0.050))
+    scheduler = a_scheduler(app, planning=Rolling(lead_s=0.002))
+    scheduler.handle(Arrived(a_request("r1")), now=0.0)
+    assert len(run_until_idle_batch(scheduler)) == 1
+    scheduler.handle(Loaded("w", "sha-only", 0.050, 1), now=0.050)
+    [wake] = of_kind(scheduler.handle(Arrived(a_request("r2", arrived_at=0.051)), now=0.051), WakeAt)
+    assert wake.at == pytest.approx(0.058)  # a lead before the batch should end
+    assert len(run_until_idle_batch(scheduler, now=wake.at)) == 1

@@ -17,7 +17,8 @@ from peekserve.policies.base import WorkerView
 @dataclass(slots=True)
 class Committed:
     """A batch that a worker was given. `slots` are the backlog's; `refs` say whose they were; `expected` is what was
-    believed of each answer. The times are set when it is committed, and move with the batches before it."""
+    believed of each answer. The times are set when it is committed, and move with the batches before it; `load_s` is
+    what is still to be loaded for it, part of `duration_s`."""
 
     id: int
     worker: str
@@ -26,6 +27,7 @@ class Committed:
     slots: tuple[int, ...]
     refs: tuple[RowRef, ...]
     expected: tuple[float | None, ...]
+    load_s: float = 0.0
     duration_s: float = 0.0
     predicted_at: float = 0.0
     overdue_at: float = 0.0
@@ -120,7 +122,7 @@ class Fleet:
             commands.append(Load(name, variant.weights, app.name, variant.name))
         worker.resident.append(w)
         run_s = float(worker.table.latency_s[batch.lane][batch.variant, len(batch.slots)])
-        batch.duration_s = load_s + run_s
+        batch.load_s, batch.duration_s = load_s, load_s + run_s
         batch.predicted_at = max(now, worker.free_at) + batch.duration_s
         batch.overdue_at = batch.predicted_at + max(self._hang_s, 20.0 * batch.duration_s)
         worker.free_at = batch.predicted_at
@@ -153,12 +155,21 @@ class Fleet:
             following.overdue_at = at + max(self._hang_s, 20.0 * following.duration_s)
         worker.free_at = at
 
-    def loaded(self, name: str, now: float) -> None:
-        """A load ended. When it was the last under way, what waits for it starts now: warm-ups are in no profile."""
+    def loaded(self, name: str, weights: str, now: float) -> None:
+        """A load ended. The batch that it was for starts now, and so does what waited for the last load under way:
+        warm-ups are in no profile."""
         worker = self._workers[name]
         worker.loading = max(worker.loading - 1, 0)
-        if not worker.loading:
+        first = worker.queue[0] if worker.queue else None
+        its = first is not None and first.load_s > 0.0 and self._weights_of(first) == weights
+        if first is not None and its:
+            first.duration_s -= first.load_s
+            first.load_s = 0.0
+        if its or not worker.loading:
             self._retime(worker, now)
+
+    def _weights_of(self, batch: Committed) -> str:
+        return self._catalogue.weights[self._catalogue.lanes[batch.lane].weights[batch.variant]]
 
     def load_failed(self, name: str, weights: str) -> None:
         worker = self._workers[name]

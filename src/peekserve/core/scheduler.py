@@ -142,8 +142,8 @@ class Scheduler:
                 self._worker_down(worker, error, now)
             case LoadFailed(worker, weights, error):
                 self._load_failed(worker, weights, error, now)
-            case Loaded(worker):
-                self._fleet.loaded(worker, now)
+            case Loaded(worker, weights):
+                self._fleet.loaded(worker, weights, now)
             case _:
                 assert_never(event)
         self._set_timer(now)

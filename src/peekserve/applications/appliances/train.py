@@ -19,6 +19,7 @@ from peekserve.applications.training import Batch, export, fit, seeded, shuffled
 CLASSES = 11
 BUCKETS = (256, 512, 1344)
 SHORTEST = 100
+BEGINNINGS = (0, 8, 16, 24, 32, 40)
 
 
 class Spectrum(nn.Module):
@@ -72,7 +73,7 @@ class OneChannel(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """Nets on waveform and spectrum, each shown the current both ways round and from three beginnings; their mean."""
+    """Nets on waveform and spectrum, each shown the current both ways round and from six beginnings; their mean."""
 
     def __init__(self, members: list[nn.Module]) -> None:
         super().__init__()
@@ -80,9 +81,11 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.flatten(1)
-        views = [sign * flat[:, begin:] for begin in (0, 16, 32) for sign in (1.0, -1.0)]
-        said = [torch.softmax(member(view), 1) for member in self.members for view in views]
-        return torch.stack(said).mean(0)
+        length = flat.shape[1] - BEGINNINGS[-1]
+        views = [sign * flat[:, begin : begin + length] for begin in BEGINNINGS for sign in (1.0, -1.0)]
+        together = torch.stack(views, 1).flatten(0, 1)
+        said = torch.stack([torch.softmax(member(together), 1) for member in self.members]).mean(0)
+        return said.reshape(-1, 2 * len(BEGINNINGS), CLASSES).mean(1)
 
 
 def measured_differently(

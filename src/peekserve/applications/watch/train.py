@@ -17,7 +17,16 @@ from peekserve.applications.prepare import load_elsewhere
 from peekserve.applications.splits import Split, Splits
 from peekserve.applications.training import Epoch, export, fit, seeded, shuffled
 
-TILTS = (-0.2, -0.1, 0.1, 0.2)  # radians about each axis: how differently two people wear a watch
+TILTS = (
+    -0.3,
+    -0.2,
+    -0.1,
+    -0.05,
+    0.05,
+    0.1,
+    0.2,
+    0.3,
+)  # radians about each axis: how differently two people wear a watch
 
 
 def channels_first(split: Split, *sensors: str) -> NDArray[np.float32]:
@@ -38,7 +47,7 @@ def worn_differently(rows: NDArray[np.float32], rng: np.random.Generator) -> NDA
 
 
 def tilts() -> NDArray[np.float32]:
-    """The watch as it sits, and turned a little about each axis: [13, 3, 3]."""
+    """The watch as it sits, and turned a little about each axis: [25, 3, 3]."""
     turns = [np.eye(3)]
     for axis in range(3):
         i, j = (other for other in range(3) if other != axis)
@@ -62,7 +71,7 @@ class TimeFirst(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Nets that see both sensors, each shown the watch in thirteen positions; the mean of all their probabilities."""
+    """Nets that see both sensors, each shown the watch in twenty-five positions; the mean of all their probabilities."""
 
     def __init__(self, members: list[nn.Module]) -> None:
         super().__init__()

@@ -71,7 +71,7 @@ class TimeFirst(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Nets that see both sensors, each shown the watch in twenty-five positions; the mean of all their probabilities."""
+    """Nets that see both sensors, each shown the watch in 25 positions; the mean of all their probabilities."""
 
     def __init__(self, members: list[nn.Module]) -> None:
         super().__init__()

@@ -23,6 +23,8 @@ class Counting:
         self.rows.append(len(inputs["signal"]))
         return np.full((self.rows[-1], CLASSES), 1 / CLASSES)
 
+    prove = run
+
     def unload(self, weights):
         pass
 

@@ -88,6 +88,9 @@ class OnnxRuntime:
             raise BackendError(f"variant {variant.name!r}: {_first_line(error)}") from error
         return mapping.scores(variant.output, output, rows, classes)
 
+    def prove(self, variant: Variant, classes: int, inputs: Inputs) -> Scores:
+        return self.run(variant, classes, inputs)
+
     def unload(self, weights: str) -> None:
         if self._resident.pop(weights, None) is not None:
             give_back()

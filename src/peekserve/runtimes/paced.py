@@ -41,6 +41,9 @@ class PacedRuntime:
         self._wait_until(started_at + stated.curve(0).seconds(len(scores)))
         return scores
 
+    def prove(self, variant: Variant, classes: int, inputs: Inputs) -> Scores:
+        return self._inner.prove(variant, classes, inputs)
+
     def unload(self, weights: str) -> None:
         self._inner.unload(weights)
 

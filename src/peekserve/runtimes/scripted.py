@@ -99,13 +99,16 @@ class ScriptedRuntime:
         return timing.bytes if timing else 0
 
     def run(self, variant: Variant, classes: int, inputs: Inputs) -> Scores:
-        if variant.weights not in self._resident:
-            raise BackendError(f"variant {variant.name!r}: weights {variant.weights!r} are not resident")
         started_at = self._clock.now()
-        scores = self._answers.scores(variant, classes, inputs)
+        scores = self.prove(variant, classes, inputs)
         timing = variant.timing.get(self._device)
         self._wait_until(started_at + (timing.curve(0).seconds(len(scores)) if timing else 0.0))
         return scores
+
+    def prove(self, variant: Variant, classes: int, inputs: Inputs) -> Scores:
+        if variant.weights not in self._resident:
+            raise BackendError(f"variant {variant.name!r}: weights {variant.weights!r} are not resident")
+        return self._answers.scores(variant, classes, inputs)
 
     def unload(self, weights: str) -> None:
         self._resident.discard(weights)

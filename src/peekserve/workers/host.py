@@ -59,7 +59,7 @@ class Host:
         try:
             held = self._runtime.load(variant, what.classes)
             for inputs in blank(variant, what.inputs, 1):
-                self._scores(what, inputs)
+                self._checked(what, inputs, self._runtime.prove(variant, what.classes, inputs))
             seconds = self._clock.now() - started_at
             if warm and model not in self._held:
                 self._warm_up(what)
@@ -74,20 +74,20 @@ class Host:
         until = self._clock.now() + _WARM_UP_S
         for size in batch_sizes(what.variant):
             for inputs in blank(what.variant, what.inputs, size):
-                self._scores(what, inputs)
+                self._runtime.prove(what.variant, what.classes, inputs)
             if self._clock.now() >= until:
                 return
 
     def _run(self, message: frames.RunModel, started_at: float) -> frames.ToFront:
         what = self._known[message.application, message.variant]
         try:
-            scores = self._scores(what, {tensor.name: self._array(tensor) for tensor in message.tensors})
+            inputs = {tensor.name: self._array(tensor) for tensor in message.tensors}
+            scores = self._checked(what, inputs, self._runtime.run(what.variant, what.classes, inputs))
         except PeekserveError as error:
             return frames.RunFailed(message.batch_id, str(error))
         return frames.RanModel(message.batch_id, len(scores), scores.tobytes(), started_at, self._clock.now())
 
-    def _scores(self, what: frames.Describe, inputs: Inputs) -> Scores:
-        scores = self._runtime.run(what.variant, what.classes, inputs)
+    def _checked(self, what: frames.Describe, inputs: Inputs, scores: Scores) -> Scores:
         expected = (len(next(iter(inputs.values()))), what.classes)
         if scores.shape != expected:
             raise BackendError(f"variant {what.variant.name!r} gave scores {scores.shape}, not {expected}")

@@ -20,7 +20,7 @@ from peekserve.core.fleet import Fleet
 from peekserve.domain.application import Application, OnMiss, PeekSpec, QueryType, Variant
 from peekserve.domain.profile import LatencyCurve, Quality, Timing
 from peekserve.domain.request import Request
-from peekserve.policies import POLICIES, Switches, make
+from peekserve.policies import POLICIES, YARDSTICKS, Switches, make
 from peekserve.policies.base import Policy
 
 ROWS = (12, 24, 100, 500)
@@ -109,6 +109,7 @@ def main() -> None:
     table = {
         f"{name} ({form})": {rows: measured(name, switches, rows) for rows in ROWS}
         for name in POLICIES
+        if name not in YARDSTICKS
         for form, switches in FORMS.items()
     }
     if as_json:

@@ -56,7 +56,7 @@ OUTSIDE: dict[str, list[str]] = {
     "msgspec": ["*"],
     "yaml": ["config.py", "registry/*", "cli/*", "applications/direct.py"],
     "psutil": ["workers/*", "profiling/*", "server/*", "cli/*"],
-    "faiss": ["peeking/neighbours.py"],
+    "faiss": ["peeking/indexes.py"],
     "onnxruntime": [
         "runtimes/onnx.py",
         "peeking/*onnx*.py",
@@ -83,6 +83,7 @@ OUTSIDE: dict[str, list[str]] = {
     "seglearn": ["applications/*"],
     "sktime": ["applications/*"],
     "scipy": ["applications/*"],
+    "matplotlib": ["experiments/plot.py"],
 }
 HEAVY = sorted(set(OUTSIDE) - {"numpy", "cython", "msgspec", "yaml", "google"})
 LONGEST_FILE = 400

@@ -5,6 +5,11 @@ PeekserveError
 │   └── InvalidTensor       ... a tensor's name, datatype, shape or values
 ├── UnknownApplication      no application of that name
 ├── UnknownVariant          the application has no such variant
+├── UnknownStream           no stream of that name, or an application that takes none
+├── StaleStream             a stream whose newest sample is too old to answer from
+├── NoWindow                a stream in which no window was found yet
+├── NotWanted               data that nobody waits for (any more)
+├── TooFast                 more comes than can be taken; nothing was stored
 ├── NotReady                known, but not (yet) able to serve
 ├── TooLarge                a limit in bytes or rows was passed
 ├── InvalidConfiguration    a file or a flag says something that cannot be
@@ -38,6 +43,26 @@ class UnknownApplication(PeekserveError):
 
 class UnknownVariant(PeekserveError):
     """The application is known; the variant is not."""
+
+
+class UnknownStream(PeekserveError):
+    """No stream of that name is open, or its application takes none."""
+
+
+class StaleStream(PeekserveError):
+    """The stream's newest sample is older than its owner allows."""
+
+
+class NoWindow(PeekserveError):
+    """The stream is open and no window was found in it yet."""
+
+
+class NotWanted(PeekserveError):
+    """Data under a token that nobody waits for, or not any more."""
+
+
+class TooFast(PeekserveError):
+    """More data than can be taken now; nothing of it was stored. Later may do."""
 
 
 class NotReady(PeekserveError):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from peekserve.domain.application import Application
+from peekserve.domain.application import Application, Score
 from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, Source
 
 Floats = npt.NDArray[np.float64]
@@ -19,7 +19,10 @@ class Row:
 
     `correct`: share of its rows answered rightly. `believed`: mean expected accuracy of the choices; nan
     without an answer or a profile. `utility`: realised: right or wrong, weighed by class, less the penalty of
-    the real lateness.
+    the real lateness; where the application's score is quadratic, what the scores are worth instead of right or
+    wrong. A weighted F1 belongs to many requests: `utilities` puts it into each. `labels`: true classes; `said`:
+    those answered, empty without an answer; `worth`: what each of its rows adds to `utility`, before the mean.
+    `quadratic`: mean of (1 + Q) / 2 of its answers (awareness/scores.py), whatever their lateness; nan without one.
     """
 
     request_id: str
@@ -34,6 +37,11 @@ class Row:
     correct: float
     believed: float
     utility: float
+    score: Score = Score.ACCURACY
+    labels: tuple[int, ...] = ()
+    said: tuple[int, ...] = ()
+    worth: tuple[float, ...] = ()
+    quadratic: float = float("nan")
 
     @property
     def in_time(self) -> bool:
@@ -54,7 +62,11 @@ def row(
     penalty = application.query(request.query).penalty
     kept = 1.0 - penalty.at(settled_at - request.due_at, request.deadline_s) if answers else 0.0
     right = [a.label == label for a, label in zip(answers, labels, strict=True)] if answers else []
-    worth = [application.weights[label] * scale * r for label, r in zip(labels, right, strict=False)]
+    quadratic = (
+        [_quadratic(a.scores, label) for a, label in zip(answers, labels, strict=True)] if answers else []
+    )
+    value = quadratic if application.score is Score.QUADRATIC else right
+    worth = [kept * application.weights[label] * scale * v for label, v in zip(labels, value, strict=False)]
     beliefs = [a.expected_accuracy for a in answers if a.expected_accuracy is not None]
     return Row(
         request_id=request.id,
@@ -68,14 +80,65 @@ def row(
         by_peek=bool(answers) and all(a.source is Source.PEEK for a in answers),
         correct=float(np.mean(right)) if right else 0.0,
         believed=float(np.mean(beliefs)) if beliefs else float("nan"),
-        utility=kept * float(np.mean(worth)) if worth else 0.0,
+        utility=float(np.mean(worth)) if worth else 0.0,
+        score=application.score,
+        labels=tuple(labels),
+        said=tuple(a.label for a in answers),
+        worth=tuple(worth),
+        quadratic=float(np.mean(quadratic)) if quadratic else float("nan"),
     )
+
+
+def _quadratic(scores: Sequence[float], label: int) -> float:
+    """(1 + Q) / 2 of one answer; as domain.profile.quadratic_values, without an array for a handful of numbers."""
+    return (1.0 + 2.0 * scores[label] - sum(p * p for p in scores)) / 2.0
+
+
+def utilities(rows: Sequence[Row]) -> Floats:
+    """float64 [n]: the realised utility of each request.
+
+    Where an application wants a weighted F1, a right answer of class i counts 2 n_i / (n_i + m_i), n_i being the rows
+    of that class and m_i those answered with it, over all of this application here. With everything in time the sum
+    is then rows times the weighted F1 (awareness/scores.py). Rows without an answer are among the n_i.
+    """
+    out = np.array([r.utility for r in rows], dtype=np.float64)
+    for name in {r.application for r in rows if r.score is Score.WEIGHTED_F1}:
+        own = [(i, r) for i, r in enumerate(rows) if r.application == name]
+        factor = _f1_factors([r for _, r in own])
+        for i, r in own:
+            if r.worth:
+                out[i] = sum(w * factor[label] for w, label in zip(r.worth, r.labels, strict=True)) / len(
+                    r.worth
+                )
+    return out
+
+
+def weighted_f1(rows: Sequence[Row]) -> float:
+    """The weighted F1 of what was answered; over several applications its mean, by rows. nan without an answer."""
+    total, count = 0.0, 0
+    for name in {r.application for r in rows}:
+        own = [r for r in rows if r.application == name and r.said]
+        factor = _f1_factors(own)
+        for r in own:
+            total += sum(factor[a] for a, b in zip(r.labels, r.said, strict=True) if a == b)
+            count += len(r.labels)
+    return total / count if count else float("nan")
+
+
+def _f1_factors(rows: Sequence[Row]) -> Floats:
+    """2 n_i / (n_i + m_i) by class; 0 where neither is there."""
+    true = np.array([label for r in rows for label in r.labels], dtype=np.int64)
+    said = np.array([label for r in rows for label in r.said], dtype=np.int64)
+    classes = int(max(true.max(initial=-1), said.max(initial=-1))) + 1
+    n, m = np.bincount(true, minlength=classes), np.bincount(said, minlength=classes)
+    return np.asarray(2.0 * n / np.maximum(n + m, 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A run in numbers. `low`, `high`: 95% bootstrap interval of the mean utility. `accuracy`: of what was
-    answered. `deadlines_met`, `by_peek`: shares of all requests. `p95_s`: of the time to an outcome."""
+    answered. `deadlines_met`, `by_peek`: shares of all requests. `p95_s`: of the time to an outcome. `weighted_f1`,
+    `quadratic` (as (1 + Q) / 2): of what was answered, like `accuracy`."""
 
     requests: int
     utility: float
@@ -86,6 +149,8 @@ class Summary:
     by_peek: float
     believed: float
     p95_s: float
+    weighted_f1: float = float("nan")
+    quadratic: float = float("nan")
 
     def __str__(self) -> str:
         return (
@@ -98,7 +163,7 @@ def summary(rows: Sequence[Row], seed: int = 0) -> Summary:
     """Summarise one run (or one application of it). Raises ValueError without rows."""
     if not rows:
         raise ValueError("no rows to summarise")
-    utility = np.array([r.utility for r in rows])
+    utility = utilities(rows)
     low, high = interval(utility, seed=seed)
     answered = [r for r in rows if r.outcome in (Outcome.ANSWERED, Outcome.LATE)]
     believed = np.array([r.believed for r in answered])
@@ -112,6 +177,10 @@ def summary(rows: Sequence[Row], seed: int = 0) -> Summary:
         by_peek=float(np.mean([r.by_peek for r in rows])),
         believed=float(np.nanmean(believed)) if np.isfinite(believed).any() else float("nan"),
         p95_s=float(np.quantile([r.settled_at - r.arrived_at for r in rows], 0.95)),
+        weighted_f1=weighted_f1(answered),
+        quadratic=float(np.mean(graded))
+        if (graded := [r.quadratic for r in answered if r.said])
+        else float("nan"),
     )
 
 
@@ -140,6 +209,6 @@ def paired_difference(rows: Sequence[Row], base: Sequence[Row], seed: int = 0) -
     """
     if len(rows) != len(base) or any(a.application != b.application for a, b in zip(rows, base, strict=True)):
         raise ValueError(f"the runs differ: {len(rows)} and {len(base)} requests, or other applications")
-    difference = np.array([a.utility - b.utility for a, b in zip(rows, base, strict=True)])
+    difference = utilities(rows) - utilities(base)
     low, high = interval(difference, seed=seed)
     return float(difference.mean()), low, high

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from peekserve.core.catalogue import Catalogue
-from peekserve.core.scheduler import Options, Scheduler
+from peekserve.core.options import Options
+from peekserve.core.scheduler import Scheduler
 from peekserve.domain.application import Application, OnMiss, PeekSpec, QueryType, Variant
 from peekserve.domain.messages import Batch, Command, Plan, WorkerUp
 from peekserve.domain.profile import LatencyCurve, Quality, Timing

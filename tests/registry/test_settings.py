@@ -13,6 +13,7 @@ workers:
   - {device: "cpu:1"}
 margin: 3ms
 peek_patience: 5ms
+normalise: true
 limits: {body: 1MiB, rows: 16, waiting_rows: 64, waiting_bytes: 2MiB}
 log: debug
 state: /var/lib/peekserve
@@ -37,12 +38,13 @@ def test_every_key_of_the_file(tmp_path):
         workers=(Slot("one", "cpu:0", 512 << 20, (1,)), Slot("cpu-1", "cpu:1")),
         margin_s=0.003,
         peek_patience_s=0.005,
+        normalise=True,
         limits=Limits(1 << 20, 16, 64, 2 << 20),
         log="debug",
         state="/var/lib/peekserve",
         journal="run.journal",
     )
-    assert origins.of("limits.rows") == f"{tmp_path}/peekserve.yaml:10"
+    assert origins.of("limits.rows") == f"{tmp_path}/peekserve.yaml:11"
 
 
 def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_path):
@@ -61,7 +63,7 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_p
     assert settings.policy == PolicySettings("lo-edf")
     assert origins.of("margin") == "--margin"
     assert origins.of("limits.rows") == "PEEKSERVE_LIMITS__ROWS"
-    assert origins.of("limits.body").endswith("peekserve.yaml:10")
+    assert origins.of("limits.body").endswith("peekserve.yaml:11")
 
 
 def test_a_switch_can_be_set_beside_a_policy_named_in_one_word(tmp_path):
@@ -103,6 +105,7 @@ def test_addresses(tmp_path, address, read):
         ("workers: [{memory: -1MiB}]", "peekserve.yaml:1: workers[0].memory: -1MiB is below zero"),
         ("workers: [{device: tpu:0}]", "peekserve.yaml:1: workers[0].device: 'tpu:0' is no device"),
         ("policy: {aware: yes}", "peekserve.yaml:1: policy.aware: unknown value 'yes'; known: true, false"),
+        ("policy: optimal", "peekserve.yaml:1: policy: 'optimal' is a yardstick for small windows and cannot serve"),
         ("limits: {rows: 0}", "peekserve.yaml:1: limits.rows: 0 is not 1 or more"),
         ("[a]", "peekserve.yaml:1: must be a mapping of settings"),
     ],

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from peekserve.applications.splits import Split
 
 Features = NDArray[np.float64]
+ROWS = 256  # measured at once
 
 
 def statistics(rows: list[NDArray[np.float32]]) -> Features:
@@ -64,7 +65,11 @@ def votes(said: Mapping[str, Any], root: Path, split: Split) -> NDArray[np.int64
             mean = here.mean(0)
             axes = np.linalg.svd(here - mean, full_matrices=False)[2][: feature["components"]].T
             here, there = (here - mean) @ axes, (there - mean) @ axes
-    distances = ((there[:, None, :] - here[None, :, :]) ** 2).sum(2)
-    nearest = np.argsort(distances, axis=1, kind="stable")[:, : peek["neighbours"]]
+    # A few rows at a time: thousands of rows by thousands of references by features is no matrix for a small box.
+    nearest = [
+        np.argsort(((rows[:, None, :] - here[None, :, :]) ** 2).sum(2), axis=1, kind="stable")
+        for rows in np.array_split(there, -(-len(there) // ROWS))
+    ]
+    chosen = np.concatenate(nearest)[:, : peek["neighbours"]]
     one_each = np.eye(len(said["classes"]), dtype=np.int64)
-    return np.asarray(one_each[reference.labels[nearest]].sum(1))
+    return np.asarray(one_each[reference.labels[chosen]].sum(1))

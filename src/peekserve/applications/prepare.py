@@ -1,4 +1,4 @@
-"""Writes a repository of demo applications: declarations and models from this package, data from others.
+"""Writes a repository of applications: declarations and models from this package, data from other packages or files.
 
 The data are read in processes of their own, which end and take pandas and scikit-learn with them.
 """
@@ -12,18 +12,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from peekserve.errors import DataUnavailable, UnknownApplication
+from peekserve.registry.datasets import DATASETS, dataset_file, trained_models
 
 HOME = Path(__file__).parent
 # What must be installed for each application's data; seglearn uses pandas without saying so.
 NEEDS = {"digits": ("sklearn",), "watch": ("seglearn", "pandas"), "appliances": ("sktime",)}
-NAMES = tuple(NEEDS)
+NAMES = tuple(NEEDS)  # the demo's
+# Those whose data lie in files: application -> data set.
+FILES = {"ecg": "mitbih_beats", "keywords": "speech_commands_test", "falls": "umafall"}
+# Their models are not shipped: the licence of the data is unclear.
+TRAINED_BESIDE_THEIR_DATA = ("falls",)
+ALL = (*NAMES, *FILES)
 SETTINGS = "peekserve.yaml"
 WRITTEN = ("reference", "validation", "test")
 PATIENCE_S = 300.0
 
 
 def models(name: str) -> list[Path]:
-    """The shipped models of an application, by name of the variant."""
+    """The models of an application, by name of the variant: those shipped, or those trained beside their data.
+
+    Raises DataUnavailable, with the command that trains them, where the latter are absent.
+    """
+    if name in TRAINED_BESIDE_THEIR_DATA:
+        return trained_models(name)
     return sorted((HOME / name / "models").glob("*.onnx"))
 
 
@@ -32,12 +43,17 @@ def prepare(directory: Path, names: Sequence[str] = NAMES) -> None:
 
     An npz holds one float32 array per input, `labels` and `groups` (int64), and for a ragged input also
     `NAME_length` (int64). Raises UnknownApplication, or DataUnavailable where a package of the extra
-    `peekserve[demo]` is missing; nothing is written then.
+    `peekserve[demo]`, a data set's file, or a model that is trained beside its data is missing; nothing is written
+    then.
     """
     for name in names:
-        if name not in NEEDS:
-            raise UnknownApplication(f"there is no demo application {name!r}; there are {', '.join(NAMES)}")
-        require(name, NEEDS[name])
+        if name not in ALL:
+            raise UnknownApplication(f"there is no demo application {name!r}; there are {', '.join(ALL)}")
+        if name in NEEDS:
+            require(name, NEEDS[name])
+        else:
+            dataset_file(DATASETS[FILES[name]].file)
+        models(name)
     directory.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(HOME / SETTINGS, directory / SETTINGS)
     for name in names:
@@ -68,6 +84,11 @@ def load_elsewhere(name: str, out: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise DataUnavailable(
-            f"the data of {name!r} could not be read ({last}); are the versions those of 'peekserve[demo]'?"
-        )
+        raise DataUnavailable(f"the data of {name!r} could not be read ({last}); {remedy(name)}")
+
+
+def remedy(name: str) -> str:
+    """What to try where data are here but cannot be read."""
+    if name in FILES:
+        return f"is the file whole? `peekserve data fetch {FILES[name]} --again` gets it anew"
+    return "are the versions those of 'peekserve[demo]'?"

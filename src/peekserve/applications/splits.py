@@ -15,9 +15,9 @@ PARTS = ("train", "reference", "validation", "test")
 class Split:
     """Rows of one part: `inputs[name]` is float32 [n, ...], `labels` int64 [n], `groups` int64 [n].
 
-    A group is whatever must not be on both sides of a line: a writer, a subject, a run of measurements. An input
-    whose rows differ in length is zero-padded at its end to the longest, and `lengths[name]` (int64 [n]) says how
-    much of each row is real.
+    A group is whatever must not be on both sides of a line: a writer, a subject, a stretch of a recording, a run of
+    measurements. An input whose rows differ in length is zero-padded at its end to the longest, and `lengths[name]`
+    (int64 [n]) says how much of each row is real.
     """
 
     inputs: dict[str, NDArray[np.float32]]

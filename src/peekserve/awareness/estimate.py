@@ -17,6 +17,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from peekserve.awareness.scores import class_values
+from peekserve.domain.application import Score
 from peekserve.domain.profile import Quality
 from peekserve.errors import InvalidConfiguration
 
@@ -68,16 +70,16 @@ def accuracy_under(theta: Floats, worth: Floats) -> Floats:
     return accuracy
 
 
-def profiled(quality: Quality, weights: Sequence[float] | Floats) -> float:
+def profiled(quality: Quality, weights: Sequence[float] | Floats, score: Score = Score.ACCURACY) -> float:
     """What a scheduler believes that does not look at the data: eq. 9 at the class frequencies of the
     validation data, class-weighted. Also what the peek's own answer is worth, which is never judged by its
-    own belief (5.3.1).
+    own belief (5.3.1). With another score than accuracy, eq. 9 over that one's values (scores.py).
 
     >>> profiled(Quality(recall=(0.9, 0.5), frequencies=(0.75, 0.25)), [1, 1])
     0.8
     """
     theta = np.array([quality.frequencies])
-    return float(expected_accuracy(theta, np.array([quality.recall]), weights)[0, 0])
+    return float(expected_accuracy(theta, class_values(quality, score)[None, :], weights)[0, 0])
 
 
 def likely(theta: Floats) -> Ints:

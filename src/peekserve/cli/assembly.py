@@ -15,20 +15,22 @@ from peekserve.clock import WallClock
 from peekserve.core.spec import SchedulerSpec
 from peekserve.domain.application import Application, OnMiss, Variant
 from peekserve.domain.profile import Timing
-from peekserve.errors import DataUnavailable, InvalidConfiguration
+from peekserve.errors import InvalidConfiguration
 from peekserve.live.driver import LiveDriver
 from peekserve.live.journalling import Journalling
 from peekserve.peeking.base import Results
-from peekserve.peeking.peek import Peek, build_peek
 from peekserve.peeking.peeker import Peeker
+from peekserve.peeking.staging import LocalStage, Staging
 from peekserve.policies.base import Switches
 from peekserve.profiling.device import fingerprint
 from peekserve.profiling.measure import Effort, measure_timing
 from peekserve.registry.labelled import Labelled, bucketed, read_labelled
+from peekserve.registry.peeks import peek_of
 from peekserve.registry.profiled import validation_sha, with_profiles
 from peekserve.registry.repository import read_repository
 from peekserve.registry.settings import ServerSettings
 from peekserve.runtimes.base import Inputs
+from peekserve.runtimes.spec import RuntimeSpec
 from peekserve.state.journal import JournalWriter
 from peekserve.state.store import Store
 from peekserve.workers.process import ProcessWorkers
@@ -56,8 +58,16 @@ def lay_out(settings: ServerSettings) -> Layout:
     slots = []
     for slot in settings.workers:
         cores = slot.cores or ((spare.pop(),) if len(spare) > 1 else None)
-        slots.append(Slot(slot.name, slot.device.partition(":")[0], slot.memory, cores))
+        device = slot.pace or slot.device.partition(":")[0]
+        runtime = RuntimeSpec("paced" if slot.pace else "onnx")
+        slots.append(Slot(slot.name, device, slot.memory, cores, runtime=runtime))
     return Layout(tuple(spare or have), tuple(slots))
+
+
+def own_slot(layout: Layout) -> Slot:
+    """The first worker at this machine's own pace, to measure on; like the first one where all imitate another."""
+    own = [slot for slot in layout.slots if slot.runtime.kind != "paced"]
+    return own[0] if own else replace(layout.slots[0], device="cpu", runtime=RuntimeSpec())
 
 
 @contextmanager
@@ -161,21 +171,6 @@ def labelled_of(path: str, application: Application) -> Labelled | None:
     return read_labelled(Path(path), application) if path and Path(path).is_file() else None
 
 
-def make_peek(application: Application) -> Peek | None:
-    """The application's peek over its reference data; None where it has none.
-
-    Raises DataUnavailable when the declaration names reference data that are not there.
-    """
-    if application.peek is None:
-        return None
-    reference = labelled_of(application.peek.reference, application)
-    if reference is None:
-        raise DataUnavailable(
-            f"{application.name}: the peek's reference data {application.peek.reference} are missing"
-        )
-    return build_peek(application.peek, application, reference.inputs, reference.labels, reference.lengths)
-
-
 def scheduler_spec(settings: ServerSettings) -> SchedulerSpec:
     """What the settings say of the scheduler."""
     policy = settings.policy
@@ -184,7 +179,7 @@ def scheduler_spec(settings: ServerSettings) -> SchedulerSpec:
         policy=policy.name,
         switches=switches,
         policy_options=dict(policy.options),
-        planning=f"window({settings.window_s * 1e3:g}ms)" if settings.window_s else "rolling",
+        planning=_planning(settings),
         lead_s=LEAD_S,
         margin_s=settings.margin_s,
         patience_s=settings.peek_patience_s,
@@ -192,7 +187,15 @@ def scheduler_spec(settings: ServerSettings) -> SchedulerSpec:
         peek=policy.aware or policy.short_circuit or settings.on_miss in (None, OnMiss.DEGRADE),
         on_miss=settings.on_miss,
         max_rows=settings.limits.waiting_rows,
+        normalise=settings.normalise,
     )
+
+
+def _planning(settings: ServerSettings) -> str:
+    if not settings.window_s:
+        return "rolling"
+    again = f", rebalance={settings.rebalance_s * 1e3:g}ms" if settings.rebalance_s else ""
+    return f"window({settings.window_s * 1e3:g}ms{again})"
 
 
 # A worker gets its next batch this long before the running one should end: the event loop may be busy that long.
@@ -206,6 +209,7 @@ class Core:
     driver: LiveDriver
     peeker: Peeker | None
     journal: JournalWriter | None
+    stage: LocalStage
 
     def stop(self) -> None:
         self.driver.stop()
@@ -226,14 +230,20 @@ def start_core(
     spec = scheduler_spec(settings)
     by_name: Mapping[str, Application] = {app.name: app for app in applications}
     workers = ProcessWorkers(layout.slots, by_name, loop, clock)
-    found = ((app.name, make_peek(app)) for app in applications if spec.peek)
+    found = ((app.name, peek_of(app)) for app in applications if spec.peek)
     peeks = {name: peek for name, peek in found if peek is not None}
     driver: LiveDriver
+    stage: LocalStage
 
     def report(results: Results) -> None:  # in the peeking thread
-        loop.call_soon_threadsafe(driver.post_peeks, results)
+        loop.call_soon_threadsafe(looked, results)
+
+    def looked(results: Results) -> None:
+        stage.looked([result for result in results if stage.mine(result[0])])
+        driver.post_peeks([result for result in results if not stage.mine(result[0])])
 
     peeker = Peeker(peeks, report) if peeks else None
+    stage = LocalStage(Staging(by_name), peeker, peeks)
     driver = LiveDriver(
         spec.build(applications), applications, workers, peeker, clock, loop, settings.limits.waiting_bytes
     )
@@ -246,7 +256,7 @@ def start_core(
     if peeker is not None:
         peeker.start()
     driver.start()
-    return Core(driver, peeker, journal)
+    return Core(driver, peeker, journal, stage)
 
 
 def boot_id() -> str:

@@ -15,7 +15,7 @@ from rich.live import Live
 
 from peekserve.applications.prepare import prepare
 from peekserve.cli import tables
-from peekserve.cli.assembly import bound_to, lay_out, make_peek, open_store, read_profiled, scheduler_spec
+from peekserve.cli.assembly import bound_to, lay_out, open_store, read_profiled, scheduler_spec
 from peekserve.cli.launch import ServerProcess
 from peekserve.cli.profile import profile
 from peekserve.cli.terminal import console
@@ -27,6 +27,7 @@ from peekserve.experiments.workload import Workload
 from peekserve.loadgen.arrivals import mixed, poisson, shares_of
 from peekserve.loadgen.client import Reply, send
 from peekserve.registry.labelled import Labelled, read_labelled
+from peekserve.registry.peeks import peek_of
 from peekserve.registry.settings import ServerSettings, read_settings
 from peekserve.results import Row
 from peekserve.runtimes.onnx import OnnxRuntime
@@ -116,7 +117,7 @@ class Demo:
         what = "what every variant says of every test sample, for the simulator"
         with self._console.status(what) as status:
             return {
-                name: record(app, labelled[name], OnnxRuntime(), make_peek(app), status.update)
+                name: record(app, labelled[name], OnnxRuntime(), peek_of(app), status.update)
                 for name, app in applications.items()
             }
 

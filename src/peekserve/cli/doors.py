@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 from peekserve import __version__
 from peekserve.cli.assembly import boot_id
 from peekserve.live.driver import LiveDriver
+from peekserve.peeking.stage import Stage
 from peekserve.registry.settings import ServerSettings
 from peekserve.server.accounting import Accounts
 from peekserve.server.describe import Descriptions
 from peekserve.server.frontdesk import FrontDesk, Limits
 from peekserve.server.http_api import make_app
 from peekserve.server.logs import make_logger
+from peekserve.server.on_demand import OnDemand
 from peekserve.server.run import HttpServer
 from peekserve.server.statistics import Statistics
+from peekserve.server.streams import StreamDesk
 from peekserve.server.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -26,15 +29,21 @@ class Doors:
     """HTTP, and gRPC where it is wanted and its packages are here."""
 
     def __init__(
-        self, settings: ServerSettings, driver: LiveDriver, telemetry: Telemetry, statistics: Statistics
+        self,
+        settings: ServerSettings,
+        driver: LiveDriver,
+        stage: Stage,
+        telemetry: Telemetry,
+        statistics: Statistics,
     ) -> None:
         self.log = make_logger(level=settings.log)
         desk = FrontDesk(driver, boot_id(), Limits(settings.limits.body, settings.limits.rows))
         accounts = Accounts(telemetry, self.log)
         descriptions = Descriptions(desk, statistics, __version__)
-        self._http = HttpServer(
-            make_app(desk, accounts, descriptions), settings.http.host, settings.http.port
-        )
+        self.streams = StreamDesk(desk, stage, accounts)
+        self._on_demand = OnDemand(desk, accounts, settings.policy.short_circuit)
+        app = make_app(desk, accounts, descriptions, self.streams, self._on_demand)
+        self._http = HttpServer(app, settings.http.host, settings.http.port)
         self._grpc = _grpc_server(settings, desk, accounts, descriptions)
 
     async def open(self) -> dict[str, str]:
@@ -45,6 +54,8 @@ class Doors:
         return addresses
 
     async def close(self) -> None:
+        self.streams.stop()
+        self._on_demand.stop()
         await self._http.stop()
         if self._grpc is not None:
             await self._grpc.stop(1.0)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from peekserve import __version__
+from peekserve.cli import data
 from peekserve.errors import InvalidConfiguration, InvalidData, InvalidModel, PeekserveError
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(data.app, name="data")
 
 Repo = Annotated[Path, typer.Argument(help="A folder of applications (docs/repository.md).")]
 Json = Annotated[bool, typer.Option("--json", help="For machines: one JSON document on standard output.")]
@@ -135,6 +137,41 @@ def replay(
     from peekserve.cli.replay import replay as run
 
     _exit(run(journal, as_json))
+
+
+@app.command()
+def experiment(
+    name: Annotated[str, typer.Argument(help="list, report, all, or an experiment such as sneakpeek-fig5.")],
+    folder: Annotated[Path | None, typer.Argument(help="For report: where the summaries are.")] = None,
+    small: Annotated[bool, typer.Option("--small", help="Fewer windows and seeds: under a minute.")] = False,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds.", min=1)] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for rows, picture and summary.")] = None,
+    timing: Annotated[str, typer.Option(help="Device class: paper, here, or a file.")] = "paper",
+    recordings: Annotated[Path | None, typer.Option(help="Folder of recordings to use instead.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the figures and claims of the SneakPeek paper."""
+    from peekserve.cli import experiment as run
+
+    if name == "list":
+        _exit(run.listed(as_json))
+    elif name == "report":
+        _exit(run.report(folder or run.RESULTS))
+    else:
+        _exit(run.experiment(name, small, seeds, out, timing, recordings, as_json))
+
+
+@app.command()
+def schedule(
+    window: Annotated[Path, typer.Argument(help="A window written as JSON (docs/windows.md).")],
+    policy: Annotated[str, typer.Option(help="A policy, several with commas, or all.")] = "sneakpeek",
+    option: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER, an option of the policy.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Plan a written window and say what the plan is worth."""
+    from peekserve.cli.schedule import schedule as run
+
+    _exit(run(window, policy, option or (), as_json))
 
 
 @app.callback(invoke_without_command=True)

@@ -6,26 +6,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from peekserve.awareness import estimate
 from peekserve.cli.assembly import (
     labelled_of,
     lay_out,
-    make_peek,
     open_store,
+    own_slot,
     sample_inputs,
 )
 from peekserve.cli.terminal import console
 from peekserve.clock import WallClock
-from peekserve.domain.application import Application
+from peekserve.domain.application import Application, Score
 from peekserve.domain.profile import Quality, Timing
 from peekserve.errors import InvalidConfiguration
+from peekserve.peeking.choosing import Choice
 from peekserve.peeking.peek import profile_peek
 from peekserve.profiling.device import fingerprint
 from peekserve.profiling.measure import BATCH_SIZES, Effort, measure_quality, measure_timing, steps
 from peekserve.profiling.neighbour import busy
 from peekserve.registry.labelled import Labelled, bucketed
+from peekserve.registry.peeks import peek_of
 from peekserve.registry.profiled import peek_key, profile_key, validation_sha, with_profiles
 from peekserve.registry.repository import read_repository
 from peekserve.registry.settings import read_settings
@@ -49,17 +53,23 @@ def profile(root: Path, apps: Sequence[str] | None, quick: bool, again: bool, as
         def step(what: str) -> None:
             bar.update(task, advance=1, description=what)
 
+        choices: dict[str, Choice | None] = {}
         for app in chosen:
-            Session(app, store, layout.slots[0], front, effort, again, step).run()
+            session = Session(app, store, own_slot(layout), front, effort, again, step)
+            session.run()
+            choices[app.name] = session.choice
         profiled = [
-            with_profiles(app, store, fingerprint(), validation_sha(app), layout.slots[0].device)
+            with_profiles(app, store, fingerprint(), validation_sha(app), own_slot(layout).device)
             for app in chosen
         ]
     if as_json:
-        print(json.dumps({app.name: _as_json(app, layout.slots[0].device) for app in profiled}))
+        device = own_slot(layout).device
+        print(json.dumps({app.name: _as_json(app, device, choices[app.name]) for app in profiled}))
     else:
         for app in profiled:
-            console().print(table(app, layout.slots[0].device))
+            console().print(table(app, own_slot(layout).device))
+            for note in notes(app, choices[app.name]):
+                console().print(note)
     return 0
 
 
@@ -85,6 +95,7 @@ class Session:
         self._step = step
         self._validation = labelled_of(application.validation, application)
         self._validation_sha = validation_sha(application)
+        self.choice: Choice | None = None
 
     def run(self) -> None:
         app, validation = self._app, self._validation
@@ -97,7 +108,7 @@ class Session:
         for variant in app.variants:
             key = profile_key(app, variant)
             known_time = self._store.timing(key, fingerprint()) is not None
-            known_quality = validation is None or self._store.quality(key, self._validation_sha) is not None
+            known_quality = validation is None or self._knows_quality(key)
             if known_time and known_quality and not self._again:
                 for _ in range(steps(samples, BATCH_SIZES, variant.max_batch, self._effort) + 1):
                     self._step(f"{app.name}/{variant.name}: known")
@@ -124,14 +135,20 @@ class Session:
                     runtime.load(variant, len(app.classes))
                     cut = bucketed(validation, app)
                     parts = [(inputs, validation.labels[rows]) for _, rows, inputs in cut]
-                    quality, _ = measure_quality(variant, len(app.classes), parts, runtime)
+                    quality, scores = measure_quality(variant, len(app.classes), parts, runtime)
+                    quality = quality.scored(np.concatenate([labels for _, labels in parts]), scores)
                     self._store.put_quality(key, self._validation_sha, quality)
         self._profile_peek(validation)
 
+    def _knows_quality(self, key: str) -> bool:
+        kept = self._store.quality(key, self._validation_sha)
+        return kept is not None and (self._app.score is not Score.QUADRATIC or bool(kept.quadratic))
+
     def _profile_peek(self, validation: Labelled | None) -> None:
         spec = self._app.peek
-        peek = make_peek(self._app)
+        peek = peek_of(self._app)
         self._step(f"{self._app.name}: peek")
+        self.choice = peek.choice if peek is not None else None
         if spec is None or peek is None or validation is None:
             return
         key = peek_key(self._app, spec)
@@ -176,6 +193,28 @@ def table(app: Application, device: str) -> Table:
     return shown
 
 
+def notes(app: Application, choice: Choice | None) -> list[str]:
+    """What the table cannot say: recalls that are guesses, how k was chosen, and a score other than accuracy."""
+    told = []
+    qualities = [v.quality for v in app.variants] + ([app.peek.quality] if app.peek else [])
+    guessed = sorted({i for quality in qualities if quality is not None for i in quality.guessed})
+    if guessed:
+        names = ", ".join(app.classes[i] for i in guessed)
+        told.append(
+            f"* no validation sample of {names}: that recall is (0 + 1) / (0 + {len(app.classes)}), a guess"
+        )
+    if choice is not None:
+        told.append(f"peek: {choice}")
+    if app.score is not Score.ACCURACY:
+        values = ", ".join(
+            f"{v.name} {estimate.profiled(v.quality, app.weights, app.score):.3f}"
+            for v in app.variants
+            if v.quality
+        )
+        told.append(f"{app.score.value}: {values}")
+    return told
+
+
 def _quality_cells(app: Application, quality: Quality | None) -> list[str]:
     if quality is None:
         return ["not measured", ""]
@@ -194,7 +233,7 @@ def _timing_cells(timing: Timing | None) -> list[str]:
     return [*sizes, f"{curve.spread_s() * 1e3:.2f} ms", f"{timing.load_s * 1e3:.0f} ms", memory]
 
 
-def _as_json(app: Application, device: str) -> dict[str, object]:
+def _as_json(app: Application, device: str, choice: Choice | None) -> dict[str, object]:
     def one(quality: Quality | None, timing: object) -> dict[str, object]:
         return {
             "accuracy": quality.accuracy if quality else None,
@@ -209,6 +248,8 @@ def _as_json(app: Application, device: str) -> dict[str, object]:
     told: dict[str, object] = {"variants": variants}
     if peek is not None:
         told["peek"] = one(peek.quality, asdict(peek.latency) if peek.latency else None)
+    if choice is not None:
+        told["neighbours"] = {"k": choice.k, "log_scores": dict(choice.scores)}
     return told
 
 

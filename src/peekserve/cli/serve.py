@@ -55,14 +55,15 @@ def serve(root: Path, flags: Mapping[str, str], drain_s: float = 10.0) -> None:
 
 def _timed(applications: tuple[Application, ...], layout: Layout) -> Iterator[Application]:
     """Those that can be served; what keeps one from it is told and does not keep the others."""
-    slot, left = layout.slots[0], len(applications)
+    # Who imitates a device needs what the owner states of it, and runs nothing else: there is nothing to time there.
+    own, left = [slot for slot in layout.slots if slot.runtime.kind != "paced"], len(applications)
     for app in applications:
         try:
-            if all(slot.device in variant.timing for variant in app.variants):
+            if not own or all(own[0].device in variant.timing for variant in app.variants):
                 yield app
             else:
                 samples = sample_inputs(app, labelled_of(app.validation, app))
-                yield time_provisionally(app, slot, samples)
+                yield time_provisionally(app, own[0], samples)
         except (InvalidModel, InvalidData, BackendError) as error:
             left -= 1
             _tell(f"{app.name} is left out: {error}")
@@ -80,7 +81,7 @@ async def _serve(
     core.driver.observe(Following([telemetry, statistics]))
     try:
         module = await loop.run_in_executor(None, import_module, "peekserve.cli.doors")
-        doors = module.Doors(settings, core.driver, telemetry, statistics)
+        doors = module.Doors(settings, core.driver, core.stage, telemetry, statistics)
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _asked_to_stop, stopping, number)
@@ -96,6 +97,7 @@ async def _serve(
         doors.log.info("ready", **ready)
         await stopping.wait()
         doors.log.info("draining", open=core.driver.open_requests)
+        doors.streams.stop()
         await core.driver.drain(drain_s)
         await doors.close()
     finally:

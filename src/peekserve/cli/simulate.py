@@ -10,7 +10,7 @@ import numpy as np
 from rich.progress import track
 
 from peekserve.cli import tables
-from peekserve.cli.assembly import lay_out, make_peek, open_store, read_profiled, scheduler_spec
+from peekserve.cli.assembly import lay_out, open_store, read_profiled, scheduler_spec
 from peekserve.cli.terminal import console
 from peekserve.errors import DataUnavailable, ProfileMissing
 from peekserve.experiments.comparison import as_json as rows_as_json
@@ -18,6 +18,7 @@ from peekserve.experiments.recording import record
 from peekserve.experiments.workload import Workload
 from peekserve.loadgen.arrivals import mixed, poisson, shares_of
 from peekserve.registry.labelled import Labelled, read_labelled
+from peekserve.registry.peeks import peek_of
 from peekserve.registry.settings import read_settings
 from peekserve.runtimes.onnx import OnnxRuntime
 from peekserve.sim.driver import SimWorker
@@ -33,13 +34,15 @@ def simulate(
     when there is nothing to simulate with.
     """
     settings, _ = read_settings(root, os.environ)
-    slot = lay_out(settings).slots[0]
+    slots = lay_out(settings).slots
     tell = console(stderr=True)
     with open_store(root, settings) as store:
-        applications = {a.name: a for a in read_profiled(root, store, [slot.device], tell.print)}
+        applications = {
+            a.name: a for a in read_profiled(root, store, [slot.device for slot in slots], tell.print)
+        }
     labelled: dict[str, Labelled] = {}
     for name, app in applications.items():
-        untimed = [v.name for v in app.variants if slot.device not in v.timing]
+        untimed = [v.name for v in app.variants if not any(s.device in v.timing for s in slots)]
         if untimed:
             raise ProfileMissing(
                 f"{name}: no timing of {', '.join(untimed)} here; run peekserve profile {root}"
@@ -49,7 +52,7 @@ def simulate(
             raise DataUnavailable(f"{name}: neither test.npz nor validation data to simulate with")
         labelled[name] = read_labelled(found[0], app)
     recorded = {
-        name: record(app, labelled[name], OnnxRuntime(), make_peek(app)) for name, app in applications.items()
+        name: record(app, labelled[name], OnnxRuntime(), peek_of(app)) for name, app in applications.items()
     }
     rng = np.random.default_rng(seed)
     arrivals = mixed(
@@ -60,11 +63,11 @@ def simulate(
     )
     workload = Workload(applications, labelled, arrivals)
     world = RecordedWorld(applications, recorded, jitter=True)
-    worker = SimWorker(slot.name, slot.device, slot.budget_bytes)
+    workers = [SimWorker(slot.name, slot.device, slot.budget_bytes) for slot in slots]
     rows = {}
     for policy in track(policies, "simulating", console=tell, transient=True, disable=as_json):
         spec = replace(scheduler_spec(settings), policy=policy)
-        rows[policy] = workload.simulate(spec, world, [worker], seed)
+        rows[policy] = workload.simulate(spec, world, workers, seed)
     if as_json:
         print(
             json.dumps({"policies": rows_as_json(rows, {}), "rate": rate, "seconds": seconds, "seed": seed})

@@ -4,11 +4,14 @@ A row keeps its place (its *slot*) from arrival until it is settled; places are 
 list. Only the backlog changes its columns, and everyone else sees read-only copies of slices.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
-from peekserve.awareness.estimate import expected_accuracy, likely
+from peekserve.awareness.estimate import likely, worth
 from peekserve.awareness.posterior import posterior_mean
+from peekserve.core.alarms import Alarms
 from peekserve.core.catalogue import Catalogue, frozen
 from peekserve.domain.request import Request
 from peekserve.domain.utility import Penalty, PenaltyKind
@@ -18,6 +21,22 @@ from peekserve.policies.base import View, WorkerView
 Slots = npt.NDArray[np.int64]
 
 FREE, PENDING, WAITING, RUNNING = 0, 1, 2, 3
+NONE: Slots = np.zeros(0, np.int64)
+
+# A row's numbers lie side by side, so that one assignment writes them all: eight of its own would cost more than
+# everything else that an arrival asks for.
+REALS = (
+    "arrived_at",
+    "due_at",
+    "told_at",
+    "deadline_s",
+    "quickest_s",
+    "doom_at",
+    "ready_at",
+    "width_s",
+    "instant",
+)
+WHOLES = ("application", "lane", "penalty", "likely", "attempts")
 
 
 class Backlog:
@@ -49,12 +68,25 @@ class Backlog:
     likely: npt.NDArray[np.int32]
     attempts: npt.NDArray[np.int32]
     granted: npt.NDArray[np.bool_]
+    _reals: npt.NDArray[np.float64]
+    _wholes: npt.NDArray[np.int32]
 
     def __init__(self, catalogue: Catalogue, capacity: int = 64) -> None:
         self._catalogue = catalogue
         self._capacity = 0
         self._free: list[int] = []
         self._sequence = 0
+        self._dooms, self._tells, self._readies = Alarms(), Alarms(), Alarms()
+        apps = catalogue.applications
+        self._priors = tuple(np.array(app.prior) for app in apps)
+        # float64 [C, V]: what eq. 9 adds up, class by class.
+        self._worth = tuple(
+            np.ascontiguousarray(worth(recall, app.weights).T)
+            for recall, app in zip(catalogue.recall, apps, strict=True)
+        )
+        self._unseen = tuple(self._without_evidence(a) for a in range(len(apps)))
+        self._may: dict[tuple[object, ...], tuple[npt.NDArray[np.bool_], list[int]]] = {}
+        self.waits = 0
         self.request: list[str] = []
         self.row: list[int] = []
         self._grow(capacity)
@@ -72,6 +104,43 @@ class Backlog:
         """
         a = self._catalogue.application(request.application)
         app = self._catalogue.applications[a]
+        allowed, variants = self._may_use(a, request)
+        quickest = float(min(fastest_s[v] for v in variants))
+        # Where no answer is ever given late, lateness costs everything, whatever the owner's penalty says of late
+        # answers: plans must be valued by what will be done.
+        penalty = app.query(request.query).penalty if late_ok else Penalty.step()
+        kind, width = self._catalogue.penalty(penalty, request.deadline_s)
+        due_at = request.due_at - margin_s
+        doom_at = np.inf if late_ok else due_at - quickest
+        while len(self._free) < request.rows:
+            self._grow(2 * self._capacity)
+        slots = [self._free.pop() for _ in range(request.rows)]
+        for row, s in enumerate(slots):
+            self.request[s], self.row[s] = request.id, row
+            self.sequence[s] = self._sequence + row
+            if not late_ok:
+                self._dooms.set(doom_at, s)
+        at = _index(slots)
+        self.state[at] = WAITING
+        self._sequence += request.rows
+        self.waits += request.rows
+        self._reals[at] = (
+            request.arrived_at, due_at, request.due_at - margin_s / 2, request.deadline_s, quickest, doom_at,
+            request.arrived_at, width, np.nan,
+        )  # fmt: skip
+        self._wholes[at] = (a, self._catalogue.lane(a, request.bucket), kind, -1, 0)
+        self.theta[at], self.accuracy[at] = self._unseen[a]
+        self.allowed[at] = allowed
+        self.granted[at] = False
+        return slots
+
+    def _may_use(self, a: int, request: Request) -> tuple[npt.NDArray[np.bool_], list[int]]:
+        """The variants of application `a` that this request allows: bool [V] and indices. Raises UnknownVariant."""
+        key = (a, request.pinned, request.inputs)
+        known = self._may.get(key)
+        if known is not None:
+            return known
+        app = self._catalogue.applications[a]
         allowed = np.zeros(self._catalogue.variants, dtype=np.bool_)
         for v, variant in enumerate(app.variants):
             has = request.inputs is None or all(name in request.inputs for name in variant.needs)
@@ -82,66 +151,70 @@ class Backlog:
             raise UnknownVariant(
                 f"no variant of {app.name!r} can do with the inputs {list(request.inputs or ())}"
             )
-        quickest = float(np.min(np.where(allowed[: len(fastest_s)], fastest_s, np.inf), initial=np.inf))
-        # Where no answer is ever given late, lateness costs everything, whatever the owner's penalty says of late
-        # answers: plans must be valued by what will be done.
-        penalty = app.query(request.query).penalty if late_ok else Penalty.step()
-        kind, width = self._catalogue.penalty(penalty, request.deadline_s)
-        slots = []
-        for row in range(request.rows):
-            if not self._free:
-                self._grow(2 * self._capacity)
-            s = self._free.pop()
-            slots.append(s)
-            self.request[s], self.row[s] = request.id, row
-            self.state[s] = WAITING
-            self.sequence[s] = self._sequence
-            self._sequence += 1
-            self.application[s] = a
-            self.lane[s] = self._catalogue.lane(a, request.bucket)
-            self.arrived_at[s] = request.arrived_at
-            self.due_at[s] = request.due_at - margin_s
-            self.told_at[s] = request.due_at - margin_s / 2
-            self.deadline_s[s] = request.deadline_s
-            self.quickest_s[s] = quickest
-            self.doom_at[s] = np.inf if late_ok else self.due_at[s] - quickest
-            self.ready_at[s] = request.arrived_at
-            self.penalty[s], self.width_s[s] = kind, width
-            self.allowed[s] = allowed
-            self.attempts[s] = 0
-            self.granted[s] = False
-        self._believe(a, np.array(slots), np.zeros((len(slots), len(app.classes))), evidence=False)
-        return slots
+        if len(self._may) >= 256:  # clients choose the order of their inputs: this may not grow for ever
+            self._may.clear()
+        self._may[key] = allowed, np.flatnonzero(allowed).tolist()
+        return self._may[key]
 
     def observe(self, slots: list[int], counts: npt.NDArray[np.float64]) -> None:
         """Evidence came: counts float64 [len(slots), C]. Rows that were kept only for it are doomed again."""
-        self._believe(int(self.application[slots[0]]), np.array(slots), counts, evidence=True)
-        ends = np.array(slots)[self.doom_at[slots] < np.inf]
-        self.doom_at[ends] = self.due_at[ends] - self.quickest_s[ends]
+        at = np.array(slots)
+        a = int(self.application[slots[0]])
+        theta = posterior_mean(self._priors[a], counts)
+        classes, variants = theta.shape[1], self._worth[a].shape[1]
+        self.theta[at, :classes] = theta
+        self.accuracy[at, :variants] = self._worth_of(a, theta)
+        self.instant[at] = self._catalogue.instant[a]
+        self.likely[at] = likely(theta)
+        for s in slots:
+            doom_at = self.due_at[s] - self.quickest_s[s]
+            if self.doom_at[s] < np.inf and self.doom_at[s] != doom_at:
+                self.doom(s, doom_at)
+
+    def doom(self, slot: int, at: float) -> None:
+        """From this instant on nothing can save the row."""
+        self.doom_at[slot] = at
+        self._dooms.set(float(at), slot)
 
     def expect(self, slots: list[int], ready_at: float) -> None:
         """These rows wait for their evidence, at the longest until `ready_at`."""
-        self.state[slots] = PENDING
-        self.ready_at[slots] = ready_at
+        at = _index(slots)
+        self.state[at] = PENDING
+        self.waits -= len(slots)
+        self.ready_at[at] = ready_at
+        for s in slots:
+            self._readies.set(ready_at, s)
 
     def release(self, slots: list[int]) -> None:
         """Their peek is in, or has failed: what is known is all there will be."""
-        self.state[[s for s in slots if self.state[s] == PENDING]] = WAITING
+        for s in slots:
+            if self.state[s] == PENDING:
+                self.state[s] = WAITING
+                self.waits += 1
 
     def release_overdue(self, now: float) -> bool:
         """A late peek means the prior: rows that waited long enough for theirs. True if there were any."""
+        if self.next_ready_at() > now:
+            return False
         overdue = (self.state == PENDING) & (self.ready_at <= now)
         self.state[overdue] = WAITING
-        return bool(overdue.any())
+        self.waits += int(overdue.sum())
+        return True
 
     def take(self, slots: Slots) -> None:
         if not (self.state[slots] == WAITING).all():
             raise InvariantBroken(f"a plan runs rows that do not wait: states {self.state[slots].tolist()}")
         self.state[slots] = RUNNING
+        self.waits -= len(slots)
+        for s in slots.tolist():
+            if self.doom_at[s] < np.inf:
+                self._tells.set(float(self.told_at[s]), s)
 
     def any_time_will_do(self, slots: Slots) -> bool:
         """Rows that may be late and are: nothing is left to lose by waiting, only by never running. True if some were
-        not         known to be so. Without this a policy that drops doomed work would leave them for ever."""
+        not known to be so. Without this a policy that drops doomed work would leave them for ever."""
+        if not len(slots):
+            return False
         late = slots[(self.doom_at[slots] == np.inf) & (self.penalty[slots] != PenaltyKind.CONSTANT)]
         self.penalty[late], self.width_s[late] = PenaltyKind.CONSTANT, 0.0
         return bool(len(late))
@@ -149,7 +222,10 @@ class Backlog:
     def give_back(self, slot: int) -> int:
         """A row whose batch was lost waits again; how often that has happened to it."""
         self.state[slot] = WAITING
+        self.waits += 1
         self.attempts[slot] += 1
+        if self.doom_at[slot] < np.inf:
+            self._dooms.set(float(self.doom_at[slot]), slot)
         return int(self.attempts[slot])
 
     def forbid(self, slot: int, variant: int) -> None:
@@ -163,8 +239,10 @@ class Backlog:
 
     def settle(self, slot: int) -> None:
         """The row has its answer, or will never have one."""
-        if self.state[slot] == FREE:
+        state = self.state[slot]
+        if state == FREE:
             raise InvariantBroken(f"slot {slot} is settled twice")
+        self.waits -= int(state == WAITING)
         self.state[slot] = FREE
         self.request[slot] = ""
         self._free.append(slot)
@@ -183,24 +261,35 @@ class Backlog:
 
     def doomed(self, now: float) -> Slots:
         """Rows, not running, that nothing can answer in time any more."""
+        if self.next_doom_at() > now:
+            return NONE
         slots = np.flatnonzero(((self.state == WAITING) | (self.state == PENDING)) & (self.doom_at <= now))
         return slots[np.argsort(self.sequence[slots], kind="stable")]
 
     def running_due(self, now: float) -> Slots:
         """Rows that still run although their request is due (those that may be late excepted)."""
+        if self.next_running_due_at() > now:
+            return NONE
         slots = np.flatnonzero((self.state == RUNNING) & (self.doom_at < np.inf) & (self.told_at <= now))
         return slots[np.argsort(self.sequence[slots], kind="stable")]
 
     def next_running_due_at(self) -> float:
-        runs = (self.state == RUNNING) & (self.doom_at < np.inf)
-        return float(np.min(self.told_at, where=runs, initial=np.inf))
+        return self._tells.next(self._runs_until)
 
     def next_doom_at(self) -> float:
-        held = (self.state == WAITING) | (self.state == PENDING)
-        return float(np.min(self.doom_at, where=held, initial=np.inf))
+        return self._dooms.next(self._is_doomed)
 
     def next_ready_at(self) -> float:
-        return float(np.min(self.ready_at, where=self.state == PENDING, initial=np.inf))
+        return self._readies.next(self._is_expected)
+
+    def _runs_until(self, at: float, slot: int) -> bool:
+        return bool(self.state[slot] == RUNNING and self.told_at[slot] == at and self.doom_at[slot] < np.inf)
+
+    def _is_doomed(self, at: float, slot: int) -> bool:
+        return bool(self.doom_at[slot] == at and PENDING <= self.state[slot] <= WAITING)
+
+    def _is_expected(self, at: float, slot: int) -> bool:
+        return bool(self.state[slot] == PENDING and self.ready_at[slot] == at)
 
     def view(
         self, slots: Slots, now: float, workers: tuple[WorkerView, ...], enabled: npt.NDArray[np.bool_]
@@ -235,52 +324,66 @@ class Backlog:
             raise InvariantBroken("a belief does not sum to 1")
         if len(set(self.sequence[busy].tolist())) != int(busy.sum()):
             raise InvariantBroken("two rows share a place in the order of arrival")
+        if self.waits != int((self.state == WAITING).sum()):
+            raise InvariantBroken(f"{self.waits} rows are said to wait, {(self.state == WAITING).sum()} do")
+        held = (self.state == WAITING) | (self.state == PENDING)
+        runs = (self.state == RUNNING) & (self.doom_at < np.inf)
+        for what, said, true in (
+            ("doomed", self.next_doom_at(), np.min(self.doom_at, where=held, initial=np.inf)),
+            ("due", self.next_running_due_at(), np.min(self.told_at, where=runs, initial=np.inf)),
+            (
+                "ready",
+                self.next_ready_at(),
+                np.min(self.ready_at, where=self.state == PENDING, initial=np.inf),
+            ),
+        ):
+            if said != true:
+                raise InvariantBroken(
+                    f"the next row to be {what} is said to be so at {said}, and is at {true}"
+                )
 
     # ---- inside ----
 
-    def _believe(self, a: int, slots: Slots, counts: npt.NDArray[np.float64], evidence: bool) -> None:
-        app = self._catalogue.applications[a]
-        theta = posterior_mean(np.array(app.prior), counts)
-        classes, variants = len(app.classes), len(app.variants)
-        self.theta[slots] = 0.0
-        self.theta[slots, :classes] = theta
-        self.accuracy[slots] = 0.0
-        self.accuracy[slots, :variants] = expected_accuracy(
-            theta, self._catalogue.recall[a], np.array(app.weights)
-        )
-        self.instant[slots] = self._catalogue.instant[a] if evidence else np.nan
-        self.likely[slots] = likely(theta) if evidence else -1
+    def _worth_of(self, a: int, theta: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """float64 [n, V]: `expected_accuracy` of beliefs float64 [n, C], to the last bit: a running sum adds class
+        after class, whatever the processor."""
+        return np.asarray(np.cumsum(theta[:, :, None] * self._worth[a], axis=1)[:, -1])
+
+    def _without_evidence(self, a: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The prior's belief and its accuracies, as wide as the columns are."""
+        classes, variants = self._worth[a].shape
+        theta = posterior_mean(self._priors[a], np.zeros((1, classes)))
+        padded = np.zeros(self._catalogue.classes), np.zeros(self._catalogue.variants)
+        padded[0][:classes] = theta[0]
+        padded[1][:variants] = self._worth_of(a, theta)[0]
+        return padded
 
     def _grow(self, capacity: int) -> None:
         old, n = self._capacity, capacity
-        classes, variants = self._catalogue.classes, self._catalogue.variants
         blank: dict[str, npt.NDArray[np.generic]] = {
             "state": np.zeros(n, np.int8),
             "sequence": np.zeros(n, np.int64),
-            "application": np.zeros(n, np.int32),
-            "lane": np.zeros(n, np.int32),
-            "arrived_at": np.zeros(n),
-            "due_at": np.zeros(n),
-            "told_at": np.zeros(n),
-            "deadline_s": np.zeros(n),
-            "quickest_s": np.zeros(n),
-            "doom_at": np.zeros(n),
-            "ready_at": np.zeros(n),
-            "penalty": np.zeros(n, np.int32),
-            "width_s": np.zeros(n),
-            "allowed": np.zeros((n, variants), np.bool_),
-            "theta": np.zeros((n, classes)),
-            "accuracy": np.zeros((n, variants)),
-            "instant": np.zeros(n),
-            "likely": np.zeros(n, np.int32),
-            "attempts": np.zeros(n, np.int32),
+            "_reals": np.zeros((n, len(REALS))),
+            "_wholes": np.zeros((n, len(WHOLES)), np.int32),
+            "allowed": np.zeros((n, self._catalogue.variants), np.bool_),
+            "theta": np.zeros((n, self._catalogue.classes)),
+            "accuracy": np.zeros((n, self._catalogue.variants)),
             "granted": np.zeros(n, np.bool_),
         }
         for name, column in blank.items():
             if old:
                 column[:old] = getattr(self, name)
             setattr(self, name, column)
+        for i, name in enumerate(REALS):
+            setattr(self, name, self._reals[:, i])
+        for i, name in enumerate(WHOLES):
+            setattr(self, name, self._wholes[:, i])
         self.request += [""] * (n - old)
         self.row += [0] * (n - old)
         self._free += list(range(n - 1, old - 1, -1))
         self._capacity = n
+
+
+def _index(slots: Sequence[int]) -> int | Slots:
+    """How numpy finds these slots soonest."""
+    return slots[0] if len(slots) == 1 else np.array(slots)

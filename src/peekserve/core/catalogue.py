@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from peekserve.awareness.estimate import profiled
+from peekserve.awareness.scores import class_values
 from peekserve.domain.application import Application
 from peekserve.domain.profile import Quality
 from peekserve.domain.utility import Penalty, PenaltyKind, PenaltyTables
@@ -35,9 +36,16 @@ class DeviceTable:
 
 
 class Catalogue:
-    """An index over a fixed set of applications. Everything in it is read-only."""
+    """An index over a fixed set of applications. Everything in it is read-only.
 
-    def __init__(self, applications: Iterable[Application]) -> None:
+    `recall`: one float64 [V, C] for each application, what an answer of each variant is worth on a row of each class
+    by the application's own score (awareness/scores.py): its recall, for accuracy. `instant`: what the peek's answer
+    is worth. `scale`: what both, and the lanes' `profiled`, were multiplied by: 1, or with `normalise` one over the
+    profiled value of the application's best variant, so that applications whose models are all weak count as much as
+    others (SneakPeek, footnote 2). Beliefs are then told in that unit.
+    """
+
+    def __init__(self, applications: Iterable[Application], normalise: bool = False) -> None:
         self.applications = tuple(applications)
         self._index = {app.name: i for i, app in enumerate(self.applications)}
         if len(self._index) != len(self.applications):
@@ -47,15 +55,18 @@ class Catalogue:
         self._weights_index = {name: i for i, name in enumerate(self.weights)}
         self.classes = max((len(app.classes) for app in self.applications), default=0)
         self.variants = max((len(app.variants) for app in self.applications), default=0)
-        self.recall = tuple(_recall(app) for app in self.applications)
+        self.scale = tuple(_scale(app) if normalise else 1.0 for app in self.applications)
+        self.recall = tuple(_values(app, k) for app, k in zip(self.applications, self.scale, strict=True))
         self.lanes, self._first_lane = self._lay_lanes()
         tables = [q.penalty for app in self.applications for _, q in app.queries]
         self._tables_of = {p: i for i, p in enumerate(t for t in tables if t.kind is PenaltyKind.TABLE)}
         self.tables = PenaltyTables.of(list(self._tables_of))
         # The peek's answer is worth its own profile, never its own belief (SneakPeek, section 5.3.1).
         self.instant = tuple(
-            float(profiled(app.peek.quality, app.weights)) if app.peek and app.peek.quality else float("nan")
-            for app in self.applications
+            k * profiled(app.peek.quality, app.weights, app.score)
+            if app.peek and app.peek.quality
+            else float("nan")
+            for app, k in zip(self.applications, self.scale, strict=True)
         )
         self._devices: dict[str, DeviceTable] = {}
 
@@ -95,7 +106,9 @@ class Catalogue:
                         application=a,
                         bucket=bucket,
                         variants=tuple(v.name for v in app.variants),
-                        profiled=frozen(np.array([_profiled(v.quality, app) for v in app.variants])),
+                        profiled=frozen(
+                            self.scale[a] * np.array([_profiled(v.quality, app) for v in app.variants])
+                        ),
                         weights=frozen(
                             np.array([self._weights_index[v.weights] for v in app.variants], dtype=np.int32)
                         ),
@@ -140,13 +153,18 @@ def frozen(array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
 
 
 def _profiled(quality: Quality | None, app: Application) -> float:
-    return float(profiled(quality, app.weights)) if quality else 1.0 / len(app.classes)
+    return profiled(quality, app.weights, app.score) if quality else 1.0 / len(app.classes)
 
 
-def _recall(app: Application) -> Floats:
+def _scale(app: Application) -> float:
+    """One over the best variant's profiled value; 1 where none is worth anything."""
+    best = max(_profiled(v.quality, app) for v in app.variants)
+    return 1.0 / best if best > 0.0 else 1.0
+
+
+def _values(app: Application, scale: float) -> Floats:
     # A variant that was never profiled is believed to guess: it is served when pinned or alone, never
     # preferred.
-    guess = (1.0 / len(app.classes),) * len(app.classes)
-    return frozen(
-        np.array([v.quality.recall if v.quality else guess for v in app.variants], dtype=np.float64)
-    )
+    guess = np.full(len(app.classes), 1.0 / len(app.classes))
+    known = [class_values(v.quality, app.score) if v.quality else guess for v in app.variants]
+    return frozen(scale * np.array(known))

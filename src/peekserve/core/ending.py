@@ -34,7 +34,7 @@ class Endings:
             if degrades and self._answered_by_peek(slot, now):
                 continue
             if degrades and backlog.state[slot] == PENDING and now < at_deadline:
-                backlog.doom_at[slot] = at_deadline
+                backlog.doom(slot, at_deadline)
                 continue
             self._ledger.expire(entry, now)
 

@@ -40,7 +40,7 @@ class _Worker:
     budget: float
     table: DeviceTable
     up: bool = True
-    loading: int = 0
+    loading: list[str] = field(default_factory=list)
     free_at: float = 0.0
     resident: list[int] = field(default_factory=list)
     queue: deque[Committed] = field(default_factory=deque)
@@ -74,7 +74,8 @@ class Fleet:
             del self._batches[batch.id]
         worker.queue.clear()
         worker.resident.clear()
-        worker.up, worker.loading = False, 0
+        worker.loading.clear()
+        worker.up = False
         return lost
 
     def preload(self, name: str, now: float) -> list[Command]:
@@ -94,7 +95,7 @@ class Fleet:
             if w not in worker.resident and self._held(worker) + worker.table.bytes[w] <= worker.budget:
                 worker.resident.append(w)
                 worker.free_at += float(worker.table.load_s[w])
-                worker.loading += 1
+                worker.loading.append(self._catalogue.weights[w])
                 commands.append(
                     Load(name, self._catalogue.weights[w], app.name, app.variants[v].name, warm=True)
                 )
@@ -118,7 +119,7 @@ class Fleet:
             need = float(worker.table.bytes[w])
             while worker.resident and self._held(worker) + need > worker.budget:
                 commands.append(Unload(name, self._catalogue.weights[worker.resident.pop(0)]))
-            worker.loading += 1
+            worker.loading.append(variant.weights)
             commands.append(Load(name, variant.weights, app.name, variant.name))
         worker.resident.append(w)
         run_s = float(worker.table.latency_s[batch.lane][batch.variant, len(batch.slots)])
@@ -157,9 +158,12 @@ class Fleet:
 
     def loaded(self, name: str, weights: str, now: float) -> None:
         """A load ended. The batch that it was for starts now, and so does what waited for the last load under way:
-        warm-ups are in no profile."""
+        warm-ups are in no profile. A worker at rest that was not asked held them already when it came up."""
         worker = self._workers[name]
-        worker.loading = max(worker.loading - 1, 0)
+        if weights in worker.loading:
+            worker.loading.remove(weights)
+        elif not worker.loading and not worker.queue:
+            self._holds(worker, weights)
         first = worker.queue[0] if worker.queue else None
         its = first is not None and first.load_s > 0.0 and self._weights_of(first) == weights
         if first is not None and its:
@@ -168,12 +172,19 @@ class Fleet:
         if its or not worker.loading:
             self._retime(worker, now)
 
+    def _holds(self, worker: _Worker, weights: str) -> None:
+        w = self._catalogue.weights.index(weights)
+        if w not in worker.resident and self._held(worker) + worker.table.bytes[w] <= worker.budget:
+            worker.resident.append(w)
+
     def _weights_of(self, batch: Committed) -> str:
-        return self._catalogue.weights[self._catalogue.lanes[batch.lane].weights[batch.variant]]
+        w = int(self._catalogue.lanes[batch.lane].weights[batch.variant])
+        return self._catalogue.weights[w]
 
     def load_failed(self, name: str, weights: str) -> None:
         worker = self._workers[name]
-        worker.loading = max(worker.loading - 1, 0)
+        if weights in worker.loading:
+            worker.loading.remove(weights)
         w = self._catalogue.weights.index(weights)
         if w in worker.resident:
             worker.resident.remove(w)

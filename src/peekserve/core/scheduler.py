@@ -22,7 +22,6 @@ it never happens. A request whose rows still run when it is due is settled at it
 other.
 """
 
-from dataclasses import dataclass, field
 from typing import assert_never
 
 import numpy as np
@@ -31,8 +30,9 @@ from peekserve.core.backlog import RUNNING, WAITING, Backlog, Slots
 from peekserve.core.catalogue import Catalogue
 from peekserve.core.ending import Endings
 from peekserve.core.fleet import Committed, Fleet
+from peekserve.core.held import Held
 from peekserve.core.ledger import Ledger, Open
-from peekserve.core.planning import Planning, Rolling
+from peekserve.core.options import Options
 from peekserve.domain.application import Application, OnMiss
 from peekserve.domain.messages import (
     Arrived,
@@ -60,29 +60,6 @@ from peekserve.policies.base import Floats, Policy
 INF = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a scheduler behaves, apart from its policy.
-
-    `margin_s`: taken off every deadline when planning, half of it for times that were estimated too short and
-    half for the way back to the client. `patience_s`: how long a row waits for its peek. `peek`: ask for peeks
-    at all. `on_miss`: instead of what the applications say. `max_rows`: more unsettled rows than this are
-    refused. `hang_s`: a batch that is overdue by this much, or by 20 times its own length, condemns its worker.
-    `preload`: fill an idle machine's new worker with weights before there is work for it. `attempts`: how often
-    a row may lose its worker.
-    """
-
-    planning: Planning = field(default_factory=Rolling)
-    margin_s: float = 0.0
-    patience_s: float = 0.010
-    peek: bool = True
-    preload: bool = False
-    on_miss: OnMiss | None = None
-    max_rows: int = 4096
-    hang_s: float = 1.0
-    attempts: int = 3
-
-
 class Scheduler:
     """Decides everything: which variant, which order, which batch, what to refuse. No IO, no clock, no
     tensors."""
@@ -94,8 +71,11 @@ class Scheduler:
         self._backlog = Backlog(catalogue)
         self._fleet = Fleet(catalogue, self._options.hang_s)
         self._ledger = Ledger(catalogue, self._backlog)
+        self._held = Held(self._backlog, self._ledger)
+        self._rebalance_at = INF
         self._endings = Endings(self._backlog, self._ledger, self._options.margin_s)
         self._enabled = np.ones((max(len(catalogue.lanes), 1), catalogue.variants), dtype=np.bool_)
+        self._fastest: dict[int, Floats] = {}
         self._batches = 0
         self._plan_at = INF
         self._woken_for: list[str] = []
@@ -134,6 +114,8 @@ class Scheduler:
                     )
             case WorkerUp(worker, device, budget):
                 self._fleet.up(worker, device, budget, now)
+                self._fastest.clear()
+                self._rebalance_at = now  # what was meant for others may be better off here
                 # With work waiting, what is loaded first is for the policy to say.
                 if self._options.preload and not self._ledger.open:
                     self._out += self._fleet.preload(worker, now)
@@ -193,8 +175,10 @@ class Scheduler:
             self._ledger.refuse(request.id, Outcome.REFUSED, Reason.OVERLOADED, detail)
             return
         lane = self._catalogue.lane(a, request.bucket)
-        fastest = np.where(self._enabled[lane, : len(app.variants)], self._fleet.fastest_s(lane), INF)
-        slots = self._backlog.add(request, opts.margin_s, fastest, late_ok=on_miss is OnMiss.LATE)
+        if lane not in self._fastest:
+            enabled = self._enabled[lane, : len(app.variants)]
+            self._fastest[lane] = np.where(enabled, self._fleet.fastest_s(lane), INF)
+        slots = self._backlog.add(request, opts.margin_s, self._fastest[lane], late_ok=on_miss is OnMiss.LATE)
         entry = Open(request, a, on_miss, slots, [None] * request.rows, request.rows)
         self._ledger.open[request.id] = entry
         counts = None if request.pinned else request.counts
@@ -208,7 +192,8 @@ class Scheduler:
             self._backlog.observe(slots, np.array(counts, dtype=np.float64))
         elif look:
             if hopeless:  # only the peek's own answer can be in time: it may take until the deadline
-                self._backlog.doom_at[slots] = request.due_at - opts.margin_s
+                for slot in slots:
+                    self._backlog.doom(slot, request.due_at - opts.margin_s)
             self._backlog.expect(slots, min(now + opts.patience_s, request.due_at))
             self._out.append(Peek(request.id))
         if not look:
@@ -236,12 +221,11 @@ class Scheduler:
             return
         self._changed(now)
         name = lane.variants[batch.variant]
-        labels = event.scores.argmax(axis=1)
+        labels, scores = event.scores.argmax(axis=1).tolist(), event.scores.tolist()
         for i, (slot, ref) in enumerate(zip(batch.slots, batch.refs, strict=True)):
             if self._ledger.owns(slot, ref):
-                scores = tuple(event.scores[i].tolist())
                 answer = RowAnswer(
-                    int(labels[i]), scores, Source.MODEL, name, batch.expected[i],
+                    labels[i], tuple(scores[i]), Source.MODEL, name, batch.expected[i],
                     batch.id, event.started_at, event.finished_at,
                 )  # fmt: skip
                 self._ledger.settle_row(self._ledger.open[ref.request_id], ref.row, answer, now)
@@ -263,6 +247,7 @@ class Scheduler:
     def _worker_down(self, worker: str, error: str, now: float) -> None:
         lost = self._fleet.down(worker)
         self._changed(now)
+        self._rebalance_at = now
         for batch in lost:
             for slot, ref in zip(batch.slots, batch.refs, strict=True):
                 if self._ledger.owns(slot, ref) and self._backlog.give_back(slot) >= self._options.attempts:
@@ -277,6 +262,8 @@ class Scheduler:
         w = self._catalogue.weights.index(weights)
         for i, lane in enumerate(self._catalogue.lanes):
             self._enabled[i, : len(lane.weights)] &= lane.weights != w
+        self._fastest.clear()
+        self._rebalance_at = now
         self._changed(now)
         self._endings.settle_stranded(self._enabled, error, now)
 
@@ -290,6 +277,9 @@ class Scheduler:
         for worker in self._fleet.overdue(now):
             self._fleet.suspect(worker)
             self._out.append(Restart(worker, "its batch is long overdue"))
+        if self._options.planning.rebalance_s:
+            self._plan_and_hold(now)
+            return
         workers = self._fleet.available(now, self._options.planning.lead_s)
         fresh = not self._options.planning.whole and workers != self._woken_for
         if workers and (self._plan_at <= now or fresh):
@@ -318,6 +308,26 @@ class Scheduler:
         # An idle worker after planning means that the policy has no use for it: waiting would change nothing.
         self._answer_instantly(plan, slots, hold=planning.hold and not self._fleet.idle(), now=now)
 
+    def _plan_and_hold(self, now: float) -> None:
+        """Plan the window that ended, or again what is held of the last plan; give away what is due."""
+        planning = self._options.planning
+        workers = self._fleet.available(now, INF)
+        if workers and min(self._plan_at, self._rebalance_at) <= now:
+            slots = self._backlog.waiting() if self._plan_at <= now else self._held.slots()
+            self._plan_at = INF if self._plan_at <= now else self._plan_at
+            if len(slots):
+                view = self._backlog.view(slots, now, self._fleet.view(workers, now), self._enabled)
+                plan = self._policy.plan(view)
+                self._held.hold(plan, slots, workers)
+                if self._backlog.any_time_will_do(slots[np.asarray(plan.refuse, dtype=np.int64)]):
+                    self._changed(now)
+                self._answer_instantly(plan, slots, hold=planning.hold and not self._fleet.idle(), now=now)
+            self._rebalance_at = now + planning.rebalance_s
+        for worker in self._fleet.available(now, planning.lead_s):
+            due = self._held.next_for(worker)
+            if due is not None:
+                self._run(due[0], due[1], worker, now)
+
     def _run(self, batch: Batch, slots: Slots, worker: str, now: float) -> None:
         taken = slots[np.asarray(batch.rows, dtype=np.int64)]
         self._backlog.take(taken)
@@ -328,10 +338,10 @@ class Scheduler:
         quality = self._catalogue.applications[lane.application].variants[batch.variant].quality
         expected = backlog.accuracy[taken, batch.variant].tolist() if quality else [None] * len(taken)
         self._batches += 1
-        refs = tuple(RowRef(backlog.request[s], backlog.row[s]) for s in taken)
+        refs = tuple(RowRef(backlog.request[s], backlog.row[s]) for s in taken.tolist())
         slots_taken, believed = tuple(taken.tolist()), tuple(expected)
         committed = Committed(self._batches, worker, batch.lane, batch.variant, slots_taken, refs, believed)
-        closed = "idle" if batch.closed == "policy" and not len(backlog.waiting()) else batch.closed
+        closed = "idle" if batch.closed == "policy" and not backlog.waits else batch.closed
         self._out += self._fleet.commit(worker, committed, closed, now)
         for ref in refs:
             entry = self._ledger.open[ref.request_id]
@@ -360,10 +370,16 @@ class Scheduler:
             backlog.next_running_due_at(),
             fleet.next_overdue_at(),
         )
-        if not (backlog.state == WAITING).any():
+        if not backlog.waits:
             self._plan_at = INF  # whatever comes to wait says so itself
         else:
-            if fleet.available(now, lead):
+            free = fleet.available(now, lead)
+            if self._options.planning.rebalance_s:
+                if any(self._held.has(worker) for worker in free):
+                    at = now
+                if fleet.available(now, INF):
+                    at = min(at, self._plan_at, self._rebalance_at if self._held else INF)
+            elif free:
                 at = min(at, self._plan_at)
             at = min(at, fleet.next_available_at(now, lead))
         at = max(at, now)

@@ -5,22 +5,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from peekserve.core.catalogue import Catalogue
+from peekserve.core.options import Options
 from peekserve.core.planning import Planning, Rolling, Window
-from peekserve.core.scheduler import Options, Scheduler
+from peekserve.core.scheduler import Scheduler
 from peekserve.domain.application import Application, OnMiss
 from peekserve.errors import InvalidConfiguration
 from peekserve.policies import make
-from peekserve.policies.base import Switches
+from peekserve.policies.base import Policy, Switches
 
-_WINDOW = re.compile(r"window\((\d+(?:\.\d+)?)(ms|s)\)")
+_TIME = r"(\d+(?:\.\d+)?)(ms|s)"
+_WINDOW = re.compile(rf"window\({_TIME}(?:, ?rebalance={_TIME})?\)")
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulerSpec:
     """A policy by name with its switches and options, when to plan, and the scheduler's own options.
 
-    `planning`: "rolling" or "window(100ms)". `switches` None means the policy's own defaults. The rest is
-    described at core.scheduler.Options and core.planning.
+    `planning`: "rolling", "window(100ms)" or "window(100ms, rebalance=20ms)". `switches` None means the policy's own
+    defaults. `normalise`: value answers against the application's best variant (core.catalogue). `literal`: plan with
+    SneakPeek's eq. 1 at its word, where a batch saves nothing; beside it belongs Switches(merge=False), and a world of
+    the same `Application.literal()`. The rest is described at core.options and core.planning.
     """
 
     policy: str = "sneakpeek"
@@ -36,9 +40,25 @@ class SchedulerSpec:
     on_miss: OnMiss | None = None
     max_rows: int = 4096
     hang_s: float = 1.0
+    normalise: bool = False
+    literal: bool = False
 
     def build(self, applications: Iterable[Application]) -> Scheduler:
         """The scheduler. Raises InvalidConfiguration for a policy, option or planning that does not exist."""
+        return self.over(self.catalogue(applications))
+
+    def catalogue(self, applications: Iterable[Application]) -> Catalogue:
+        """The applications as this scheduler values them and believes them to cost."""
+        costed = (app.literal() for app in applications) if self.literal else applications
+        return Catalogue(costed, self.normalise)
+
+    def made(self) -> Policy:
+        """The policy alone."""
+        return make(self.policy, self.switches, **self.policy_options)
+
+    def over(self, catalogue: Catalogue, policy: Policy | None = None) -> Scheduler:
+        """As `build`, over applications that are indexed already: a catalogue is read-only and may be shared, and so
+        may a policy that was made before."""
         options = Options(
             planning=self._planning(),
             margin_s=self.margin_s,
@@ -49,9 +69,7 @@ class SchedulerSpec:
             max_rows=self.max_rows,
             hang_s=self.hang_s,
         )
-        return Scheduler(
-            make(self.policy, self.switches, **self.policy_options), Catalogue(applications), options
-        )
+        return Scheduler(policy or self.made(), catalogue, options)
 
     def _planning(self) -> Planning:
         if self.planning == "rolling":
@@ -59,6 +77,14 @@ class SchedulerSpec:
         match = _WINDOW.fullmatch(self.planning)
         if match is None:
             raise InvalidConfiguration(
-                f"planning is 'rolling' or like 'window(100ms)', not {self.planning!r}"
+                f"planning is 'rolling' or like 'window(100ms)' or 'window(100ms, rebalance=20ms)', not "
+                f"{self.planning!r}"
             )
-        return Window(float(match[1]) * (1e-3 if match[2] == "ms" else 1.0))
+        length_s = _seconds(match[1], match[2])
+        if match[3] is None:
+            return Window(length_s)
+        return Window(length_s, lead_s=self.lead_s, rebalance_s=_seconds(match[3], match[4]))
+
+
+def _seconds(number: str, unit: str) -> float:
+    return float(number) * (1e-3 if unit == "ms" else 1.0)

@@ -1,10 +1,11 @@
 """Applications, their variants and what their owners ask for."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from peekserve.domain.profile import LatencyCurve, Quality, Timing
+from peekserve.domain.streams import StreamSpec
 from peekserve.domain.tensors import InputMap, OutputMap, TensorSpec
 from peekserve.domain.utility import Penalty
 from peekserve.errors import InvalidConfiguration, UnknownVariant
@@ -20,16 +21,30 @@ class OnMiss(StrEnum):
     LATE = "late"  # run it all the same: experiments and soft deadlines
 
 
+class Score(StrEnum):
+    """What an application wants much of; what a variant is worth by it: awareness/scores.py."""
+
+    ACCURACY = "accuracy"
+    WEIGHTED_F1 = "weighted-f1"
+    QUADRATIC = "quadratic"
+
+
 @dataclass(frozen=True, slots=True)
 class QueryType:
-    """A kind of question: how soon it wants its answer (seconds after arrival) and what lateness costs."""
+    """A kind of question: how soon it wants its answer (seconds after arrival), what lateness costs, and the
+    longest deadline that a client may ask of it."""
 
     deadline_s: float
     penalty: Penalty = field(default_factory=Penalty.step)
+    max_deadline_s: float = float("inf")
 
     def __post_init__(self) -> None:
         if not self.deadline_s > 0.0:
             raise InvalidConfiguration(f"a deadline is a positive time, not {self.deadline_s} s")
+        if self.deadline_s > self.max_deadline_s:
+            raise InvalidConfiguration(
+                f"a deadline of {self.deadline_s:g} s is above its own max_deadline, {self.max_deadline_s:g} s"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +84,10 @@ class Variant:
         """Names of the application inputs that this variant cannot do without."""
         return tuple(dict.fromkeys(m.source for m in self.inputs))
 
+    def literal(self) -> "Variant":
+        """The same with batches that save nothing: `LatencyCurve.literal` on every device."""
+        return replace(self, timing={device: timing.literal() for device, timing in self.timing.items()})
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureStep:
@@ -80,9 +99,53 @@ class FeatureStep:
     model: str = ""
 
 
+class IndexKind(StrEnum):
+    """How neighbours are looked for."""
+
+    AUTO = "auto"  # by the size of the reference
+    FLAT = "flat"  # all distances: exact
+    IVF = "ivf"  # the nearest of many cells
+    HNSW = "hnsw"  # along the links of a graph
+    LSH = "lsh"  # by the bits of random projections
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSpec:
+    """An index and its own options, 0 where the index chooses. `cells`, `probes`: of `ivf`. `links`, `breadth`:
+    of `hnsw`. `bits`: of `lsh`."""
+
+    kind: IndexKind = IndexKind.AUTO
+    cells: int = 0
+    probes: int = 0
+    links: int = 0
+    breadth: int = 0
+    bits: int = 0
+
+    def __post_init__(self) -> None:
+        for kind, names in _OPTIONS.items():
+            for name in names:
+                if getattr(self, name) and self.kind is not kind:
+                    raise InvalidConfiguration(
+                        f"{name!r} is an option of the index {kind.value!r}, not of {self.kind.value!r}"
+                    )
+
+
+_OPTIONS = {
+    IndexKind.IVF: ("cells", "probes"),
+    IndexKind.HNSW: ("links", "breadth"),
+    IndexKind.LSH: ("bits",),
+}
+
+CHOSEN = 0  # PeekSpec.neighbours: chosen by cross-validation on the reference
+
+
 @dataclass(frozen=True, slots=True)
 class PeekSpec:
-    """The cheap look at the data: features, k nearest labelled neighbours, and the peek's own profile."""
+    """The cheap look at the data: features, k nearest labelled neighbours, and the peek's own profile.
+
+    `neighbours`: k, or CHOSEN. `decision`: the model whose one answer is the evidence, described like a variant; then
+    there are no features, no neighbours and no reference.
+    """
 
     inputs: tuple[str, ...]
     features: tuple[FeatureStep, ...]
@@ -90,6 +153,8 @@ class PeekSpec:
     reference: str = "reference.npz"
     quality: Quality | None = None
     latency: LatencyCurve | None = None
+    index: IndexSpec = IndexSpec()
+    decision: Variant | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +162,8 @@ class Application:
     """A classification task: classes with weights, inputs, query types, prior, peek, variants.
 
     `prior` is the Dirichlet's alpha, one entry for each class. `queries[0]` belongs to the name "default".
-    `root`: the folder it was read from, and `validation`: the file of labelled data that its profiles are
-    measured on; both empty for an application that lies in no repository.
+    `score`: what its answers are valued by. `root`: the folder it was read from, and `validation`: the file of
+    labelled data that its profiles are measured on; both empty for an application that lies in no repository.
     """
 
     name: str
@@ -113,6 +178,8 @@ class Application:
     peek: PeekSpec | None = None
     validation: str = ""
     root: str = ""
+    stream: StreamSpec | None = None
+    score: Score = Score.ACCURACY
 
     def __post_init__(self) -> None:
         check_name(self.name, "application")
@@ -127,7 +194,8 @@ class Application:
             raise InvalidConfiguration(f"application {self.name!r} names a variant twice: {sorted(names)}")
         if len(self.prior) != len(self.classes) or any(not a > 0.0 for a in self.prior):
             raise InvalidConfiguration(
-                f"application {self.name!r}: a prior has one positive entry for each of {len(self.classes)} classes"
+                f"application {self.name!r}: a prior has one positive entry for each of {len(self.classes)} "
+                f"classes, not {len(self.prior)}: {list(self.prior)}"
             )
         if self.class_weights and (
             len(self.class_weights) != len(self.classes) or any(not w > 0.0 for w in self.class_weights)
@@ -145,6 +213,10 @@ class Application:
     def buckets(self) -> int:
         """Number of shape buckets; 1 where no length varies."""
         return max((len(spec.buckets) for spec in self.inputs), default=1) or 1
+
+    def literal(self) -> "Application":
+        """Costs as SneakPeek's eq. 1 literally has them: a batch takes as long as its rows one after the other."""
+        return replace(self, variants=tuple(v.literal() for v in self.variants))
 
     def variant(self, name: str) -> Variant:
         for variant in self.variants:

@@ -1,6 +1,6 @@
 """Profiles: what a variant is worth (portable) and what it costs (on one device)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,19 @@ class LatencyCurve:
         raw = np.array([0.0, *(seconds(b) for b in range(1, max_batch + 1))])
         return np.maximum.accumulate(raw)
 
+    def literal(self) -> "LatencyCurve":
+        """The cost of SneakPeek's eq. 1 taken at its word: it knows no batches, and b rows take b times as long as
+        one.
+
+        >>> round(LatencyCurve((1, 4), (0.010, 0.016)).literal().seconds(4), 4)
+        0.04
+        """
+
+        def alone(values: tuple[float, ...]) -> tuple[float, ...]:
+            return (self._at(1, values),) if values else ()
+
+        return LatencyCurve((1,), alone(self.median_s), alone(self.p95_s), alone(self.p99_s))
+
     def _at(self, batch_size: int, values: tuple[float, ...]) -> float:
         sizes = self.batch_sizes
         if batch_size <= sizes[-1]:
@@ -82,6 +95,10 @@ class Timing:
     def curve(self, bucket: int) -> LatencyCurve:
         return self.curves[min(bucket, len(self.curves) - 1)]
 
+    def literal(self) -> "Timing":
+        """The same with batches that save nothing."""
+        return replace(self, curves=tuple(curve.literal() for curve in self.curves))
+
 
 @dataclass(frozen=True, slots=True)
 class Quality:
@@ -89,13 +106,16 @@ class Quality:
 
     `recall`: per class, in [0, 1]. `frequencies`: of the classes in the data it was measured on; they sum to
     1. `confusion`: counts, row = true class, when measured. `guessed`: classes without a validation sample, whose
-    recall is smoothed (papers/notes.md 5.2 point 18), never measured.
+    recall is smoothed (papers/notes.md 5.2 point 18), never measured. `quadratic`: by class, the mean of (1 + Q) / 2
+    over its samples, Q = 2 p_true - sum_j p_j^2 the quadratic score of the class scores p; empty where only the
+    decisions are known.
     """
 
     recall: tuple[float, ...]
     frequencies: tuple[float, ...]
     confusion: tuple[tuple[int, ...], ...] = ()
     guessed: tuple[int, ...] = field(default=())
+    quadratic: tuple[float, ...] = ()
 
     @classmethod
     def from_confusion(cls, confusion: npt.NDArray[np.int64]) -> "Quality":
@@ -119,7 +139,37 @@ class Quality:
             tuple(i for i in range(classes) if not rows[i]),
         )
 
+    def scored(self, labels: npt.NDArray[np.integer], scores: npt.NDArray[np.float64]) -> "Quality":
+        """The same with what the class scores float64 [n, C] of the samples with these labels are worth. A class
+        without a sample has what a right or wrong answer at its smoothed recall has.
+
+        >>> quality = Quality.from_confusion(np.array([[1, 0], [0, 1]]))
+        >>> quality.scored(np.array([0, 1]), np.array([[0.5, 0.5], [0.0, 1.0]])).quadratic
+        (0.75, 1.0)
+        """
+        values = quadratic_values(labels, scores)
+        by_class = [values[labels == i] for i in range(len(self.recall))]
+        return replace(
+            self,
+            quadratic=tuple(
+                float(v.mean()) if len(v) else r for v, r in zip(by_class, self.recall, strict=True)
+            ),
+        )
+
     @property
     def accuracy(self) -> float:
         """Accuracy on the data it was measured on: recall . frequencies (SneakPeek, eq. 9)."""
         return float(sum(r * f for r, f in zip(self.recall, self.frequencies, strict=True)))
+
+
+def quadratic_values(
+    labels: npt.NDArray[np.integer], scores: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """float64 [n]: (1 + Q) / 2 with the quadratic score Q = 2 p_true - sum_j p_j^2, from 0 to 1. One minus half of
+    Brier's score; of a plain decision, 1 where it is right and 0 where it is wrong.
+
+    >>> quadratic_values(np.array([0, 0]), np.array([[1.0, 0.0], [0.0, 1.0]])).tolist()
+    [1.0, 0.0]
+    """
+    true = scores[np.arange(len(scores)), labels]
+    return np.asarray((1.0 + 2.0 * true - (scores * scores).sum(axis=1)) / 2.0)

@@ -250,6 +250,9 @@ class Problem:
     slots: cython.Py_ssize_t
     best_item: cython.longlong[::1]
     best_variant: cython.longlong[::1]
+    best_worker: cython.longlong[::1]
+    kept_worker: cython.longlong[::1]
+    kept_variant: cython.longlong[::1]
     best: cython.double
     path_item: cython.longlong[::1]
     path_variant: cython.longlong[::1]
@@ -288,6 +291,7 @@ class Problem:
         `search_items`: the most items that `search` will have to order; more are left to `greedy`.
         """
         count: cython.Py_ssize_t = len(rows[0])
+        at: cython.Py_ssize_t
         depth: cython.Py_ssize_t
         wide: cython.Py_ssize_t
         self.variants = _held(lanes[0], np.int64)
@@ -310,9 +314,7 @@ class Problem:
         self.x = _held(tables[0], np.float64)
         self.p = _held(tables[1], np.float64)
         self.start = _held(tables[2], np.int64)
-        self.item_lane = _held(items[0], np.int64)
-        self.item_start = _held(items[1], np.int64)
-        self.rows = _held(items[2], np.int64)
+        self.take(items)
         self.merge = switches[0]
         self.drop = switches[1]
         self.by_accuracy = switches[4]
@@ -320,47 +322,67 @@ class Problem:
         self.rescue = bool(switches[3]) and self.short_circuit
         self.worth = _held(rows[5] if self.short_circuit else np.full(count, -1.0), np.float64)
 
-        depth = search_items + 1 if self.item_lane.shape[0] <= search_items else 1
+        depth = search_items + 1
         self.slots = max(self.free_s.shape[0], depth)
-        self.free = _floats(self.slots)
-        self.lru = _ints(self.slots, max(self.resident.shape[1], 1))
-        self.lru_n = _ints(self.slots)
-        self.last_lane = _ints(self.slots)
-        self.last_variant = _ints(self.slots)
-        self.last_start = _floats(self.slots)
-        self.last_rows = _ints(self.slots)
-        self.last_tight = _floats(self.slots)
-        self.last_batch = _ints(self.slots)
-        self.last_head = _ints(self.slots)
-        self.link = _ints(count)
-        self.keep = _flags(count)
-        self.row_batch = _ints(count)
-        self.row_rank = _ints(count)
-        self.row_instant = _flags(count)
-        self.batch_worker = _ints(count)
-        self.batch_lane = _ints(count)
-        self.batch_variant = _ints(count)
-        self.batch_closed = _ints(count)
-        self.best_item = _ints(self.item_lane.shape[0])
-        self.best_variant = _ints(self.item_lane.shape[0])
+        # One piece of memory for each type, cut up: forty small ones take longer to get than a small plan to make.
+        ints: cython.longlong[::1] = _ints(6 * self.slots + 12 * count + 5 * depth)
+        self.lru_n = ints[: self.slots]
+        self.last_lane = ints[self.slots : 2 * self.slots]
+        self.last_variant = ints[2 * self.slots : 3 * self.slots]
+        self.last_rows = ints[3 * self.slots : 4 * self.slots]
+        self.last_batch = ints[4 * self.slots : 5 * self.slots]
+        self.last_head = ints[5 * self.slots : 6 * self.slots]
+        at = 6 * self.slots
+        self.link = ints[at : at + count]
+        self.row_batch = ints[at + count : at + 2 * count]
+        self.row_rank = ints[at + 2 * count : at + 3 * count]
+        self.batch_worker = ints[at + 3 * count : at + 4 * count]
+        self.batch_lane = ints[at + 4 * count : at + 5 * count]
+        self.batch_variant = ints[at + 5 * count : at + 6 * count]
+        self.batch_closed = ints[at + 6 * count : at + 7 * count]
+        self.best_item = ints[at + 7 * count : at + 8 * count]
+        self.best_variant = ints[at + 8 * count : at + 9 * count]
+        self.best_worker = ints[at + 9 * count : at + 10 * count]
+        self.kept_worker = ints[at + 10 * count : at + 11 * count]
+        self.kept_variant = ints[at + 11 * count : at + 12 * count]
+        at += 12 * count
+        self.path_item = ints[at : at + depth]
+        self.path_variant = ints[at + depth : at + 2 * depth]
+        self.children = ints[at + 2 * depth : at + 3 * depth]
+        self.child_at = ints[at + 3 * depth : at + 4 * depth]
+        self.instants_to = ints[at + 4 * depth : at + 5 * depth]
+        reals: cython.double[::1] = _floats(3 * self.slots + 3 * depth)
+        self.free = reals[: self.slots]
+        self.last_start = reals[self.slots : 2 * self.slots]
+        self.last_tight = reals[2 * self.slots : 3 * self.slots]
+        at = 3 * self.slots
+        self.gained = reals[at : at + depth]
+        self.ceiling = reals[at + depth : at + 2 * depth]
+        self.soonest_due = reals[at + 2 * depth : at + 3 * depth]
+        flags: cython.uchar[::1] = _flags(2 * count + 2 * depth)
+        self.keep = flags[:count]
+        self.row_instant = flags[count : 2 * count]
+        self.used = flags[2 * count : 2 * count + depth]
+        self.brothers = flags[2 * count + depth : 2 * count + 2 * depth]
         wide = (depth - 1) * (self.weights.shape[1] + 1)
-        self.path_item = _ints(depth)
-        self.path_variant = _ints(depth)
-        self.used = _flags(depth)
+        self.lru = _ints(self.slots, max(self.resident.shape[1], 1))
         self.child_item = _ints(depth, wide)
         self.child_variant = _ints(depth, wide)
         self.child_value = _floats(depth, wide)
         self.child_key = _floats(depth, wide)
-        self.children = _ints(depth)
-        self.child_at = _ints(depth)
-        self.gained = _floats(depth)
-        self.instants_to = _ints(depth)
-        self.ceiling = _floats(depth)
         self.on_time = _floats(depth, self.weights.shape[1])
-        self.soonest_due = _floats(depth)
-        self.brothers = _flags(depth)
         self.work = 0
         self._reset()
+
+    def items(self) -> tuple[Any, ...]:
+        """The items that it holds, for `take`."""
+        return np.array(self.item_lane), np.array(self.item_start), np.array(self.rows)
+
+    def take(self, items: Any) -> None:
+        """Other items of the same rows on the same workers; as at the constructor, which takes the first."""
+        self.item_lane = _held(items[0], np.int64)
+        self.item_start = _held(items[1], np.int64)
+        self.rows = _held(items[2], np.int64)
 
     # ---- what a plan's state is made of --------------------------------------------------------------------
 
@@ -743,7 +765,7 @@ class Problem:
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
-    def _greedy(self) -> cython.void:
+    def _greedy(self, first: cython.Py_ssize_t) -> cython.void:
         k: cython.Py_ssize_t
         w: cython.Py_ssize_t
         v: cython.Py_ssize_t
@@ -753,7 +775,7 @@ class Problem:
         best_finish: cython.double
         value: cython.double
         finish: cython.double
-        for k in range(self.item_lane.shape[0]):
+        for k in range(first, self.item_lane.shape[0]):
             best_w = 0
             best_v = STAYS
             best_finish = -1e300
@@ -778,6 +800,7 @@ class Problem:
                         best_v = v
             self.best_item[k] = k
             self.best_variant[k] = best_v
+            self.best_worker[k] = best_w
             self._carry_out(k, best_w, best_w, best_v)
 
     @cython.cfunc
@@ -795,7 +818,83 @@ class Problem:
     def greedy(self) -> float:
         """Place the items in the order given; the plan's utility, a sum over rows."""
         self._reset()
-        self._greedy()
+        self._greedy(0)
+        return float(self.utility)
+
+    # ---- several workers: the second pass ------------------------------------------------------------------
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _until(self, many: cython.Py_ssize_t) -> cython.void:
+        """Carry out the kept choices of the first so many items, from the start."""
+        k: cython.Py_ssize_t
+        self._reset()
+        for k in range(many):
+            self.best_item[k] = k
+            self.best_worker[k] = self.kept_worker[k]
+            self.best_variant[k] = self.kept_variant[k]
+            self._carry_out(k, self.kept_worker[k], self.kept_worker[k], self.kept_variant[k])
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _keep(self) -> cython.void:
+        """Keep the choices of the plan as it is."""
+        k: cython.Py_ssize_t
+        for k in range(self.item_lane.shape[0]):
+            self.kept_worker[k] = self.best_worker[k]
+            self.kept_variant[k] = self.best_variant[k]
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _move(self, work: cython.longlong) -> cython.bint:
+        """Take an item off the most loaded worker, the last one first, where the plan gains by it. False, and the plan
+        as it was, if it never does, or if the work runs out."""
+        k: cython.Py_ssize_t
+        w: cython.Py_ssize_t
+        v: cython.Py_ssize_t
+        many: cython.Py_ssize_t = self.item_lane.shape[0]
+        loaded: cython.Py_ssize_t = -1
+        worth: cython.double = self.utility + NEARLY
+        for w in range(self.free_s.shape[0]):
+            if self.free[w] > self.free_s[w] and (loaded < 0 or self.free[w] > self.free[loaded]):
+                loaded = w
+        for k in range(many - 1, -1, -1):
+            if self.kept_variant[k] < 0 or self.kept_worker[k] != loaded:
+                continue
+            for w in range(self.free_s.shape[0]):
+                for v in range(self.variants[self.item_lane[k]]):
+                    if w == loaded or self.work > work or not self._can(k, w, v):
+                        continue
+                    self._until(k)
+                    self.best_item[k] = k
+                    self.best_worker[k] = w
+                    self.best_variant[k] = v
+                    self._carry_out(k, w, w, v)
+                    self._greedy(k + 1)
+                    if self.utility > worth:
+                        self._keep()
+                        return True
+        self._until(many)
+        return False
+
+    def rebalance(self, rounds: int, work: int) -> float:
+        """Better the plan of the last `greedy` on several workers (SneakPeek, section 7.2: "periodic load balancing");
+        its utility, never less than before.
+
+        In a round, one item leaves the most loaded worker, keeps its place in the order, and the items after it are
+        placed anew. Moving it alone could never gain: greedy chose its place when all others were as free or freer.
+        `work`: rows to look at before the plan so far has to do.
+        """
+        left: cython.longlong = rounds
+        limit: cython.longlong = work
+        if self.free_s.shape[0] > 1 and not self.by_accuracy and self.item_lane.shape[0] > 0:
+            self.work = 0
+            self._keep()
+            while left > 0 and self._move(limit):
+                left -= 1
         return float(self.utility)
 
     # ---- Algorithm 1, first half ---------------------------------------------------------------------------
@@ -826,7 +925,7 @@ class Problem:
         proven: cython.bint
         many: cython.Py_ssize_t = self.item_lane.shape[0]
         self._reset()
-        self._greedy()
+        self._greedy(0)
         if many == 0:
             return float(self.utility), True
         if self.by_accuracy or self.free_s.shape[0] != 1 or self.slots <= many or self.candidates() > limit:
@@ -839,6 +938,7 @@ class Problem:
         self._reset()
         for d in range(many):
             k = self.best_item[d]
+            self.best_worker[d] = 0
             self._carry_out(k, 0, 0, self.best_variant[d])
         return float(self.utility), bool(proven)
 
@@ -1070,7 +1170,8 @@ class Problem:
 
     def choices(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """The items in the order in which they were placed, and the variant of each: -1 the peek, -2 none."""
-        return np.array(self.best_item), np.array(self.best_variant)
+        many: cython.Py_ssize_t = self.item_lane.shape[0]
+        return np.array(self.best_item)[:many], np.array(self.best_variant)[:many]
 
     def plan(self) -> tuple[Any, ...]:
         """The plan of the last `greedy` or `search`: of each row (batch or -1 i8[n], rank in the plan i8[n],

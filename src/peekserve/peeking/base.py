@@ -30,6 +30,14 @@ class Glance:
         return max((len(values) for values in self.inputs.values()), default=0)
 
 
+class Sees(Protocol):
+    """Turns raw inputs into features: fitted steps, or the scores of a model."""
+
+    def transform(self, inputs: Inputs, lengths: Lengths | None = None) -> npt.NDArray[np.float32]:
+        """float32 [n, D] for n rows of one shape. Raises InvalidTensor when they cannot be looked at."""
+        ...
+
+
 class Evidence(Protocol):
     """Turns features into votes. Labelled neighbours do; so can an approximate index or a model's
     decision."""

@@ -11,10 +11,12 @@ import numpy.typing as npt
 from peekserve.awareness.estimate import leading
 from peekserve.awareness.posterior import posterior_mean
 from peekserve.clock import Clock
-from peekserve.domain.application import Application, PeekSpec
+from peekserve.domain.application import CHOSEN, Application, PeekSpec
 from peekserve.domain.profile import LatencyCurve, Quality
 from peekserve.errors import InvalidConfiguration, InvalidData
-from peekserve.peeking.base import Counts, Evidence, Glance, Inputs, Lengths
+from peekserve.peeking.base import Counts, Evidence, Glance, Inputs, Lengths, Sees
+from peekserve.peeking.choosing import Choice, choose_k
+from peekserve.peeking.decision import Decision, ModelScores, Runs
 from peekserve.peeking.features import Features
 from peekserve.peeking.neighbours import Neighbours
 from peekserve.peeking.seeing import Varying
@@ -24,10 +26,12 @@ Labels = npt.NDArray[np.integer]
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """Looks at raw inputs and counts what they say for each class."""
+    """Looks at raw inputs and counts what they say for each class. `choice`: how its k was found, where it was not
+    written."""
 
-    features: Features
+    features: Sees
     evidence: Evidence
+    choice: Choice | None = None
 
     def look(self, inputs: Inputs, lengths: Lengths | None = None) -> Counts:
         """float64 [m, C] for m rows of one shape. Raises InvalidTensor when they cannot be looked at."""
@@ -69,17 +73,22 @@ def build_peek(
     labels: Labels,
     lengths: Lengths | None = None,
     models: Path = Path(),
+    groups: npt.NDArray[np.generic] | None = None,
 ) -> Peek:
     """Fit the features and index the labelled reference of one application.
 
     `inputs`: name -> [n, *row shape], padded to one length where it varies, with the true `lengths` int [n]
     of each such input; `labels`: int [n]; `models`: the application's folder, which `onnx` steps name their
-    model in.
+    model in; `groups` [n]: which rows belong together, for a k that is chosen.
 
     Raises InvalidConfiguration for a spec that cannot be, InvalidData for a reference that does not fit.
     """
     known = {tensor.name: tensor for tensor in application.inputs}
     varying: dict[str, Varying] = {}
+    if spec.decision:
+        raise InvalidConfiguration(
+            f"the peek of {application.name!r} is a model's decision, which needs no reference"
+        )
     for name in spec.inputs:
         if name not in known:
             raise InvalidConfiguration(
@@ -105,8 +114,23 @@ def build_peek(
         rows = {name: len(values) for name, values in chosen.items()}
         raise InvalidData(f"the reference of {application.name!r} has {len(labels)} labels for rows {rows}")
     features = Features.fit(spec.features, chosen, true, varying, models)
-    classes = len(application.classes)
-    return Peek(features, Neighbours(features.transform(chosen, true), labels, classes, spec.neighbours))
+    reference = features.transform(chosen, true)
+    choice, k = None, spec.neighbours
+    if k == CHOSEN:
+        choice = choose_k(reference, labels, groups, application.prior)
+        k = choice.k
+    return Peek(features, Neighbours(reference, labels, len(application.classes), k, spec.index), choice)
+
+
+def deciding_peek(spec: PeekSpec, application: Application, runtime: Runs) -> Peek:
+    """A peek whose evidence is the decision of the model `spec.decision`, which `runtime` runs.
+
+    Raises InvalidConfiguration, and what the runtime raises for a model that it cannot load.
+    """
+    if spec.decision is None:
+        raise InvalidConfiguration(f"the peek of {application.name!r} names no model that decides")
+    scores = ModelScores(spec.decision, application, runtime)
+    return Peek(scores, Decision(len(application.classes)))
 
 
 class PeekProfile(NamedTuple):
@@ -145,12 +169,19 @@ def profile_peek(
             f"{len(labels)} validation labels for rows { {n: len(v) for n, v in inputs.items()} }"
         )
     votes = peek.look(inputs, lengths)
-    answers = leading(posterior_mean(alpha, votes))
-    confusion = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(confusion, (labels, answers), 1)
     spread = [_measured(peek, inputs, lengths, size, rounds, clock) for size in sizes]
     median, p95, p99 = (tuple(float(np.quantile(s, q)) for s in spread) for q in (0.5, 0.95, 0.99))
-    return PeekProfile(Quality.from_confusion(confusion), LatencyCurve(tuple(sizes), median, p95, p99), votes)
+    return PeekProfile(
+        peek_quality(alpha, votes, labels), LatencyCurve(tuple(sizes), median, p95, p99), votes
+    )
+
+
+def peek_quality(alpha: Sequence[float], votes: Counts, labels: Labels) -> Quality:
+    """What the answers are worth that follow from votes float64 [n, C] on rows of these true classes, int [n]."""
+    theta = posterior_mean(alpha, votes)
+    confusion = np.zeros((len(alpha), len(alpha)), dtype=np.int64)
+    np.add.at(confusion, (labels, leading(theta)), 1)
+    return Quality.from_confusion(confusion).scored(labels, theta)
 
 
 def _measured(

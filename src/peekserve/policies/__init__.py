@@ -5,6 +5,7 @@ from difflib import get_close_matches
 
 from peekserve.errors import InvalidConfiguration
 from peekserve.policies.base import Policy, PolicyMaker, Switches, names
+from peekserve.policies.optimal import Optimal
 from peekserve.policies.sneakpeek import Grouped, LoEdf, LoPriority, MaxAccEdf, SneakPeek
 
 POLICIES: Mapping[str, PolicyMaker] = {
@@ -13,10 +14,17 @@ POLICIES: Mapping[str, PolicyMaker] = {
     "lo-priority": LoPriority,
     "grouped": Grouped,
     "sneakpeek": SneakPeek,
+    "optimal": Optimal,
 }
 
+# Those that look at everything: for small windows, to measure the others by, not for serving.
+YARDSTICKS = frozenset({"optimal"})
+
 # What a policy is by its paper; the others believe the profile and never let the peek answer.
-SWITCHES: Mapping[str, Switches] = {"sneakpeek": Switches(aware=True, short_circuit=True)}
+SWITCHES: Mapping[str, Switches] = {
+    "sneakpeek": Switches(aware=True, short_circuit=True),
+    "optimal": Switches(aware=True, short_circuit=True),
+}
 
 
 def make(name: str, switches: Switches | None = None, **options: float) -> Policy:
@@ -32,4 +40,4 @@ def make(name: str, switches: Switches | None = None, **options: float) -> Polic
     return POLICIES[name](SWITCHES.get(name, Switches()) if switches is None else switches, **options)
 
 
-__all__ = ["POLICIES", "SWITCHES", "Policy", "Switches", "make"]
+__all__ = ["POLICIES", "SWITCHES", "YARDSTICKS", "Policy", "Switches", "make"]

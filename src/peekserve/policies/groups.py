@@ -3,8 +3,9 @@
 
 import numpy as np
 
+from peekserve.kernel import loops
 from peekserve.policies.base import Bools, Floats
-from peekserve.policies.placing import DECIMALS, Indices, Items, Outlook, problem
+from peekserve.policies.placing import DECIMALS, Indices, Items, Outlook
 
 
 def log_priority(outlook: Outlook, tau_s: float) -> Floats:
@@ -15,17 +16,13 @@ def log_priority(outlook: Outlook, tau_s: float) -> Floats:
     that it does not push in ahead of those that can be saved.
     """
     own = outlook.own[outlook.view.lane]
-    counts = np.maximum(own.sum(axis=1), 1)
-    mean = np.zeros(outlook.view.size)
-    # Column by column: numpy's own sums along a row add in an order that depends on the processor.
-    for v in range(own.shape[1]):
-        mean += np.where(own[:, v], outlook.accuracy[:, v], 0.0)
-    mean /= counts
-    variance = np.zeros(outlook.view.size)
-    for v in range(own.shape[1]):
-        variance += np.where(own[:, v], np.square(outlook.accuracy[:, v] - mean), 0.0)
-    variance /= counts
-    return np.round(np.log1p(variance) - np.maximum(outlook.due_s, 0.0) / tau_s, DECIMALS)
+    counts = np.maximum(outlook.lanes[0], 1)[outlook.view.lane]
+    # A running sum adds column after column: numpy's other sums add in an order that depends on the processor.
+    mean: Floats = np.cumsum(np.where(own, outlook.accuracy, 0.0), axis=1)[:, -1] / counts
+    apart = np.square(outlook.accuracy - mean[:, None])
+    variance: Floats = np.cumsum(np.where(own, apart, 0.0), axis=1)[:, -1] / counts
+    priority: Floats = np.log1p(variance) - np.maximum(outlook.due_s, 0.0) / tau_s
+    return np.round(priority, DECIMALS)
 
 
 def one_by_one(outlook: Outlook, urgency: Floats) -> Items:
@@ -38,7 +35,7 @@ def families(outlook: Outlook) -> Indices:
     """i8[open rows]: rows with one number share a lane and the variants that they may use."""
     lane = outlook.view.lane[outlook.open].astype(np.int64)
     allowed = outlook.view.allowed[outlook.open]
-    if np.array_equal(allowed, outlook.own[lane]) or allowed.all():
+    if allowed.all() or np.array_equal(allowed, outlook.own[lane]):
         return lane
     masks = np.unique(np.packbits(allowed, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
     return lane * (int(masks.max(initial=0)) + 1) + masks
@@ -58,7 +55,7 @@ def grouped(outlook: Outlook, keys: Indices, priority: Floats, *, most: int | No
     lane = outlook.view.lane[rows]
     begins = np.flatnonzero(_first(keys))
     if most is not None:
-        largest = np.array([view.max_batch.max(initial=1) for view in outlook.view.lanes])
+        largest = outlook.lanes[2].max(axis=1, initial=1)
         at = np.arange(len(rows)) - np.repeat(begins, _sizes(begins, len(rows)))
         begins = np.flatnonzero(at % np.minimum(largest, most)[lane] == 0)
     sizes = _sizes(begins, len(rows))
@@ -94,20 +91,37 @@ def by_label(outlook: Outlook, whole: Indices) -> Indices:
     return whole * (int(likely.max(initial=-1)) + 2) + likely + 1
 
 
-def agreeing(outlook: Outlook, whole: Indices, parts: Indices, priority: Floats, *, rescue: bool) -> Indices:
+def numbered(keys: Indices) -> Indices:
+    """i8[n]: the same numbers without gaps, from 0 in rising order."""
+    if not len(keys):
+        return keys
+    number: Indices = (np.cumsum(np.bincount(keys) > 0) - 1)[keys]
+    return number
+
+
+def differ(parts: Indices, whole: Indices) -> bool:
+    """Do these parts, which lie inside families, divide any of them?"""
+    return len(parts) > 0 and np.count_nonzero(np.bincount(parts)) != np.count_nonzero(np.bincount(whole))
+
+
+def agreeing(
+    outlook: Outlook, whole: Indices, parts: Indices, priority: Floats, made: loops.Problem
+) -> Indices:
     """i8[open rows]: `parts` (i8[open rows]) with those put together that would be served by the same variant
-    anyway, for which being apart only costs batching.
+    anyway, for which being apart only costs batching. `made`: the kernel's form of the outlook, of any items.
 
     The variant of a part is the one that serves it best if it comes first; but the one that serves its whole
     family best, if that is no worse.
     """
     if not len(parts):
         return parts
-    names, part_of_row = np.unique(parts, return_inverse=True)
-    family_of_part = np.zeros(len(names), np.int64)
-    family_of_part[part_of_row] = np.unique(whole, return_inverse=True)[1]
+    part_of_row, family_of_row = numbered(parts), numbered(whole)
+    many = int(part_of_row.max()) + 1
+    family_of_part = np.zeros(many, np.int64)
+    family_of_part[part_of_row] = family_of_row
     items = grouped(outlook, parts, priority)
-    alone = problem(outlook, items, rescue=rescue, by_accuracy=False, search_items=0).alone()
+    made.take((items.lane, items.start, items.rows))
+    alone = made.alone()
     number = np.zeros(outlook.view.size, np.int64)
     number[outlook.open] = part_of_row
     value = np.empty_like(alone)
@@ -117,7 +131,7 @@ def agreeing(outlook: Outlook, whole: Indices, parts: Indices, priority: Floats,
     np.add.at(together, family_of_part, value)
     common = together.argmax(axis=1)[family_of_part]
     best = value.argmax(axis=1)
-    here = np.arange(len(names))
+    here = np.arange(many)
     choice = np.where(value[here, best] > value[here, common], best, common)
     merged: Indices = (family_of_part * value.shape[1] + choice)[part_of_row]
     return merged

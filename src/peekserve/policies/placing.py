@@ -2,7 +2,7 @@
 plan."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ Indices = npt.NDArray[np.int64]
 CLOSED = ("policy", "full", "deadline")
 # Orders may not hang on the last bits of a logarithm, which differ between processors.
 DECIMALS = 12
+NO_ROWS: Indices = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +60,103 @@ class Items:
         return len(self.lane)
 
 
-def look(view: View, switches: Switches) -> Outlook:
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What views of the same lanes and devices share, whatever waits and whatever the workers hold.
+
+    L lanes, V variants at most, W workers, M weights. `own`: bool [L, V], the variants that a lane has. `profiled`:
+    f8[L, V]. `lanes`: as the kernel reads them, (variants, weights, max batch). `timing`: likewise of the workers,
+    (latency tables end to end, where each begins, their lines, load_s, bytes, budget). `first_s`: f8[W, L, V], a batch
+    of one row; `load_s`: f8[W, L, V], the load before it, infinite where the weights can never fit.
+    """
+
+    view: View
+    group_size: int
+    own: Bools
+    profiled: Floats
+    lanes: tuple[Any, ...]
+    timing: tuple[Any, ...]
+    first_s: Floats
+    load_s: Floats
+
+    @classmethod
+    def of(cls, view: View, group_size: int = 0) -> "Ground":
+        """`group_size`: no batch is larger, 0 for the lanes' own limits."""
+        workers = view.workers
+        width = view.accuracy.shape[1] if view.accuracy.ndim == 2 else 0
+        own = np.arange(width) < np.array([len(lane.variants) for lane in view.lanes], np.int64)[:, None]
+        profiled = np.zeros(own.shape)
+        weights = np.zeros(own.shape, np.int64)
+        max_batch = np.ones(own.shape, np.int64)
+        first_s = np.full((len(workers), *own.shape), np.inf)
+        for i, lane in enumerate(view.lanes):
+            many = len(lane.variants)
+            profiled[i, :many] = lane.profiled
+            weights[i, :many] = lane.weights
+            longest = min(worker.latency_s[i].shape[1] for worker in workers) - 1
+            max_batch[i, :many] = np.minimum(lane.max_batch, min(longest, group_size or longest))
+            for w, worker in enumerate(workers):
+                first_s[w, i, :many] = worker.latency_s[i][:many, 1]
+        tables = [table for worker in workers for table in worker.latency_s]
+        load_s = np.stack([worker.load_s for worker in workers])
+        size = np.stack([worker.bytes for worker in workers])
+        budget = np.array([worker.budget for worker in workers])
+        timing = (
+            np.concatenate([table.ravel() for table in tables]),
+            np.cumsum([0, *(table.size for table in tables)])[:-1].reshape(len(workers), len(view.lanes)),
+            np.array([table.shape[1] for table in tables], np.int64).reshape(len(workers), len(view.lanes)),
+            load_s,
+            size,
+            budget,
+        )
+        fits = np.where(size <= budget[:, None], load_s, np.inf)
+        lanes = (own.sum(axis=1), weights, max_batch)
+        return cls(view, group_size, own, profiled, lanes, timing, first_s, fits[:, weights])
+
+    def holds(self, view: View, group_size: int) -> bool:
+        """Is it that of this view, too? By identity: the core makes these arrays once."""
+        old = self.view
+        return (
+            view.lanes is old.lanes
+            and group_size == self.group_size
+            and len(view.workers) == len(old.workers)
+            and view.accuracy.shape[1:] == old.accuracy.shape[1:]
+            and all(
+                now.latency_s is before.latency_s
+                and now.load_s is before.load_s
+                and now.bytes is before.bytes
+                and now.budget == before.budget
+                for now, before in zip(view.workers, old.workers, strict=True)
+            )
+        )
+
+
+class Grounds:
+    """The ground of the last view, kept for the next: they seldom differ, and making one costs as much as a small
+    plan."""
+
+    def __init__(self, group_size: int = 0) -> None:
+        self._group_size = group_size
+        self._last: dict[int, Ground] = {}
+
+    def of(self, view: View) -> Ground:
+        """The ground of this view."""
+        many = len(view.workers)  # rolling planning sees now one worker, now two
+        known = self._last.get(many)
+        if known is None or not known.holds(view, self._group_size):
+            known = self._last[many] = Ground.of(view, self._group_size)
+        return known
+
+
+def look(view: View, switches: Switches, ground: Ground | None = None) -> Outlook:
     """What these switches make of a view.
 
     With `drop`, rows that would be late even if they were the next to run on the worker that is best for them
     are not planned: those that have a peek's answer worth giving take it, if short-circuiting is allowed, the
     others are refused. A constant penalty knows no lateness, so its rows are never doomed.
     """
-    width = view.accuracy.shape[1] if view.accuracy.ndim == 2 else 0
-    counts = np.array([len(lane.variants) for lane in view.lanes], np.int64)
-    own = np.arange(width) < counts[:, None]
-    if switches.aware:
-        accuracy = view.accuracy
-    else:
-        profiled = np.zeros((len(view.lanes), width))
-        for i, lane in enumerate(view.lanes):
-            profiled[i, : len(lane.variants)] = lane.profiled
-        accuracy = profiled[view.lane]
+    ground = ground or Ground.of(view)
+    accuracy = view.accuracy if switches.aware else ground.profiled[view.lane]
     due_s = view.due_at - view.now
     kind, width_s = view.penalty.astype(np.int64), np.ascontiguousarray(view.width_s)
     if switches.short_circuit:
@@ -83,66 +164,55 @@ def look(view: View, switches: Switches) -> Outlook:
         worth = loops.instant_worth(due_s, kind, width_s, view.instant, *tables)
     else:
         worth = np.full(view.size, -1.0)
-    doomed = _doomed(view, own, due_s) if switches.drop else np.zeros(view.size, np.bool_)
-    saved = doomed & (worth > 0.0)
+    workers = _worker_arrays(view, ground)
+    if switches.drop:
+        doomed = _doomed(view, ground, workers, due_s)
+        saved = doomed & (worth > 0.0)
+        opened = np.flatnonzero(~doomed)
+        instant, refuse = np.flatnonzero(saved), np.flatnonzero(doomed & ~saved)
+    else:
+        opened, instant, refuse = np.arange(view.size), NO_ROWS, NO_ROWS
     return Outlook(
         view=view,
         switches=switches,
         accuracy=accuracy,
         due_s=due_s,
         worth=worth,
-        own=own,
-        open=np.flatnonzero(~doomed),
-        instant=np.flatnonzero(saved),
-        refuse=np.flatnonzero(doomed & ~saved),
-        lanes=_lane_arrays(view, own),
-        workers=_worker_arrays(view),
+        own=ground.own,
+        open=opened,
+        instant=instant,
+        refuse=refuse,
+        lanes=ground.lanes,
+        workers=workers,
         rows=(due_s, kind, width_s, accuracy, view.allowed.view(np.uint8), worth),
     )
 
 
-def _doomed(view: View, own: Bools, due_s: Floats) -> Bools:
-    soonest = np.full(own.shape, np.inf)
-    for worker in view.workers:
-        load_s = np.where(worker.bytes <= worker.budget, worker.load_s, np.inf)
-        load_s[list(worker.resident)] = 0.0
-        for i, lane in enumerate(view.lanes):
-            many = len(lane.variants)
-            finish = (worker.free_at - view.now) + load_s[lane.weights] + worker.latency_s[i][:many, 1]
-            np.minimum(soonest[i, :many], finish, out=soonest[i, :many])
-    finish = np.where(view.allowed, soonest[view.lane], np.inf).min(axis=1, initial=np.inf)
+def _doomed(view: View, ground: Ground, workers: tuple[Any, ...], due_s: Floats) -> Bools:
+    free_s = workers[6]
+    here = np.zeros(workers[3].shape, np.bool_)
+    for w, worker in enumerate(view.workers):
+        here[w, list(worker.resident)] = True
+    load_s = np.where(here[:, ground.lanes[1]], 0.0, ground.load_s)
+    soonest = np.minimum.reduce(free_s[:, None, None] + load_s + ground.first_s, axis=0)
+    if view.allowed.all() or np.array_equal(
+        view.allowed, ground.own[view.lane]
+    ):  # nearly always, and much quicker
+        finish = np.minimum.reduce(soonest, axis=1, initial=np.inf)[view.lane]
+    else:
+        finish = np.minimum.reduce(np.where(view.allowed, soonest[view.lane], np.inf), axis=1, initial=np.inf)
     late = finish > due_s
     doomed: Bools = late & ((view.penalty != PenaltyKind.CONSTANT) | (finish == np.inf))
     return doomed
 
 
-def _lane_arrays(view: View, own: Bools) -> tuple[Any, ...]:
-    weights = np.zeros(own.shape, np.int64)
-    max_batch = np.ones(own.shape, np.int64)
-    for i, lane in enumerate(view.lanes):
-        many = len(lane.variants)
-        weights[i, :many] = lane.weights
-        longest = min(worker.latency_s[i].shape[1] for worker in view.workers) - 1
-        max_batch[i, :many] = np.minimum(lane.max_batch, longest)
-    return own.sum(axis=1), weights, max_batch
-
-
-def _worker_arrays(view: View) -> tuple[Any, ...]:
+def _worker_arrays(view: View, ground: Ground) -> tuple[Any, ...]:
     workers = view.workers
-    shape = (len(workers), len(view.lanes))
-    tables = [table for worker in workers for table in worker.latency_s]
-    lines = np.array([table.shape[1] for table in tables], np.int64)
-    begins = np.cumsum([0, *(table.size for table in tables)])[:-1]
     resident = np.zeros((len(workers), len(workers[0].load_s)), np.int64)
     for w, worker in enumerate(workers):
         resident[w, : len(worker.resident)] = worker.resident
     return (
-        np.concatenate([table.ravel() for table in tables]),
-        begins.reshape(shape),
-        lines.reshape(shape),
-        np.stack([worker.load_s for worker in workers]),
-        np.stack([worker.bytes for worker in workers]),
-        np.array([worker.budget for worker in workers]),
+        *ground.timing,
         np.array([worker.free_at - view.now for worker in workers]),
         resident,
         np.array([len(worker.resident) for worker in workers]),
@@ -165,12 +235,37 @@ def problem(
     )
 
 
-def to_plan(outlook: Outlook, placed: loops.Problem) -> Plan:
+class Placed(Protocol):
+    """Items on workers: a problem of the kernel after `greedy` or `search`, or what one was like."""
+
+    def plan(self) -> tuple[Any, ...]: ...
+
+    def value(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a problem had found before it was given other items."""
+
+    arrays: tuple[Any, ...]
+    utility: float
+
+    def plan(self) -> tuple[Any, ...]:
+        """As loops.Problem.plan."""
+        return self.arrays
+
+    def value(self) -> float:
+        """A sum over rows."""
+        return self.utility
+
+
+def to_plan(outlook: Outlook, placed: Placed) -> Plan:
     """The kernel's plan, with the rows that were never handed to it."""
     batch, rank, instant, worker, lane, variant, closed = placed.plan()
     rows = np.flatnonzero(batch >= 0)
-    rows = rows[np.lexsort((rank[rows], batch[rows]))]
-    ends = np.cumsum(np.bincount(batch[rows], minlength=len(worker))).tolist()
+    of_row = batch[rows]
+    rows = rows[np.lexsort((rank[rows], of_row))]
+    ends = np.cumsum(np.bincount(of_row, minlength=len(worker))).tolist()
     flat = rows.tolist()
     batches = [
         Batch(w, l_, v, tuple(flat[start:end]), CLOSED[c])
@@ -184,5 +279,7 @@ def to_plan(outlook: Outlook, placed: loops.Problem) -> Plan:
             strict=True,
         )
     ]
-    at_once = np.union1d(np.flatnonzero(instant), outlook.instant)
+    at_once = np.flatnonzero(instant)
+    if len(outlook.instant):
+        at_once = np.sort(np.concatenate((at_once, outlook.instant)))
     return Plan(tuple(batches), tuple(at_once.tolist()), tuple(outlook.refuse.tolist()))

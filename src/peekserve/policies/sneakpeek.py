@@ -17,6 +17,9 @@ that.
 - `tau` (5): most groups that are put in order exactly; `limit` (30000): most candidates, orders times
 choices;
   `work` (30000): rows that the search may look at before it settles for its best plan so far.
+- `group_size` (0): no batch is larger; 0 for the variants' own limits, and with several workers for groups of at
+  most ceil(rows / workers). `rebalance` (1): with several workers, how often the last group of the most loaded one may
+  move to another where that gains.
 - `split` (1): groups by likely class; `min_gain` (0): what splitting must gain a row, on the mean, to be
 done; a
   part whose best variant is that of the rest of its lane goes back to it. Below 0: always split, as the paper
@@ -29,14 +32,21 @@ from difflib import get_close_matches
 from math import ceil, isfinite
 from typing import ClassVar
 
-import numpy as np
-
 from peekserve.domain.messages import Plan
 from peekserve.errors import InvalidConfiguration
 from peekserve.kernel import loops
 from peekserve.policies.base import Floats, Switches, View
-from peekserve.policies.groups import agreeing, by_label, families, grouped, log_priority, one_by_one
-from peekserve.policies.placing import Indices, Outlook, look, problem, to_plan
+from peekserve.policies.groups import (
+    agreeing,
+    by_label,
+    differ,
+    families,
+    grouped,
+    log_priority,
+    numbered,
+    one_by_one,
+)
+from peekserve.policies.placing import Grounds, Indices, Items, Kept, Outlook, Placed, look, problem, to_plan
 
 
 class _OneByOne(ABC):
@@ -49,6 +59,7 @@ class _OneByOne(ABC):
     def __init__(self, switches: Switches, **options: float) -> None:
         self.switches = switches
         self.options = _checked(self.OPTIONS, options)
+        self.grounds = Grounds()
 
     @abstractmethod
     def urgency(self, outlook: Outlook) -> Floats:
@@ -57,7 +68,7 @@ class _OneByOne(ABC):
     def plan(self, view: View) -> Plan:
         if not view.workers or not view.size:
             return Plan()
-        outlook = look(view, self.switches)
+        outlook = look(view, self.switches, self.grounds.of(view))
         return to_plan(outlook, self.placed(outlook))
 
     def placed(self, outlook: Outlook) -> loops.Problem:
@@ -101,37 +112,51 @@ class Grouped:
         "tau": 5.0,
         "limit": 30_000.0,
         "work": 30_000.0,
+        "group_size": 0.0,
+        "rebalance": 1.0,
     }
 
     def __init__(self, switches: Switches, **options: float) -> None:
         self.switches = switches
         self.options = _checked(self.OPTIONS, options)
+        self.grounds = Grounds(int(self.options["group_size"]))
 
     def plan(self, view: View) -> Plan:
         if not view.workers or not view.size:
             return Plan()
-        outlook = look(view, self.switches)
+        outlook = look(view, self.switches, self.grounds.of(view))
         return to_plan(outlook, self.best(outlook, log_priority(outlook, self.options["tau_s"])))
 
-    def best(self, outlook: Outlook, priority: Floats) -> loops.Problem:
+    def best(self, outlook: Outlook, priority: Floats) -> Placed:
         """The rows of an outlook, placed."""
-        return self.placed(outlook, families(outlook), priority, self.options["work"])[0]
+        made = self.problem(outlook, families(outlook), priority)
+        self.place(made, self.options["work"])
+        return made
 
-    def placed(
-        self, outlook: Outlook, keys: Indices, priority: Floats, work: float
-    ) -> tuple[loops.Problem, float]:
-        """The groups of these keys (i8[open rows]), placed, and their utility: a sum over rows."""
-        many = len(outlook.view.workers)
-        # Several workers: no group so long that one worker has it all while others stand idle (section 7).
-        most = ceil(len(outlook.open) / many) if many > 1 else None
-        items = grouped(outlook, keys, priority, most=most)
-        tau = int(self.options["tau"])
-        made = problem(outlook, items, rescue=self.rescue, by_accuracy=False, search_items=tau)
-        return made, made.search(self.options["limit"], int(work))[0]
+    def items(self, outlook: Outlook, keys: Indices, priority: Floats) -> Items:
+        """The groups of these keys (i8[open rows])."""
+        return grouped(outlook, keys, priority, most=self.most(outlook))
 
-    @property
-    def rescue(self) -> bool:
-        return self.options["rescue"] > 0.0
+    def most(self, outlook: Outlook) -> int | None:
+        """The longest group: with several workers none so long that one worker has it all while others stand idle
+        (section 7.2; notes 5.2 point 10)."""
+        many, limit = len(outlook.view.workers), int(self.options["group_size"])
+        return limit or (ceil(len(outlook.open) / many) if many > 1 else None)
+
+    def problem(self, outlook: Outlook, keys: Indices, priority: Floats) -> loops.Problem:
+        """The groups of these keys (i8[open rows]), not placed yet."""
+        return problem(
+            outlook,
+            self.items(outlook, keys, priority),
+            rescue=self.options["rescue"] > 0.0,
+            by_accuracy=False,
+            search_items=int(self.options["tau"]),
+        )
+
+    def place(self, made: loops.Problem, work: float) -> float:
+        """Place the items that a problem holds: their utility, a sum over rows."""
+        made.search(self.options["limit"], int(work))
+        return made.rebalance(int(self.options["rebalance"]), int(work))
 
 
 class SneakPeek(Grouped):
@@ -144,22 +169,31 @@ class SneakPeek(Grouped):
 
     OPTIONS: ClassVar[Mapping[str, float]] = {**Grouped.OPTIONS, "split": 1.0, "min_gain": 0.0}
 
-    def best(self, outlook: Outlook, priority: Floats) -> loops.Problem:
-        if not self.options["split"] > 0.0:
-            return super().best(outlook, priority)
+    def best(self, outlook: Outlook, priority: Floats) -> Placed:
         whole, work, min_gain = families(outlook), self.options["work"], self.options["min_gain"]
-        if min_gain < 0.0:
-            return self.placed(outlook, by_label(outlook, whole), priority, work)[0]
-        parts = agreeing(outlook, whole, by_label(outlook, whole), priority, rescue=self.rescue)
-        many = len(np.unique(parts))
-        # Parts lie inside families: as many of both means that they are the same.
-        if many == len(np.unique(whole)):
-            return self.placed(outlook, whole, priority, work)[0]
-        # More parts than `tau` are placed greedily, which leaves all the work to the other.
-        work = work if many > self.options["tau"] else work / 2.0
-        undivided, least = self.placed(outlook, whole, priority, work)
-        divided, utility = self.placed(outlook, parts, priority, work)
-        return divided if utility - least > min_gain * len(outlook.open) else undivided
+        parts = by_label(outlook, whole) if self.options["split"] > 0.0 else whole
+        made = self.problem(outlook, parts if min_gain < 0.0 else whole, priority)
+        if min_gain >= 0.0 and differ(parts, whole):
+            undivided = made.items()
+            parts = agreeing(outlook, whole, parts, priority, made)
+            made.take(undivided)
+            if differ(parts, whole):
+                # More parts than `tau` are placed greedily, which leaves all the work to the other.
+                few = int(numbered(parts).max()) + 1 <= self.options["tau"]
+                return self._better(outlook, parts, priority, made, work / 2.0 if few else work)
+        self.place(made, work)
+        return made
+
+    def _better(
+        self, outlook: Outlook, parts: Indices, priority: Floats, made: loops.Problem, work: float
+    ) -> Placed:
+        """Of the problem's items, which are whole families, and of these parts of them: what is worth more."""
+        least = self.place(made, work)
+        undivided = Kept(made.plan(), least)
+        items = self.items(outlook, parts, priority)
+        made.take((items.lane, items.start, items.rows))
+        gain = self.place(made, work) - least
+        return made if gain > self.options["min_gain"] * len(outlook.open) else undivided
 
 
 def _checked(known: Mapping[str, float], given: Mapping[str, float]) -> Mapping[str, float]:

@@ -2,24 +2,26 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 from pathlib import Path
 
 from peekserve.config import Entry, Problems, Section, read
 from peekserve.domain.application import (
     Application,
-    FeatureStep,
     OnMiss,
-    PeekSpec,
     QueryType,
+    Score,
     Variant,
     check_name,
 )
+from peekserve.domain.profile import Timing
 from peekserve.domain.tensors import TensorSpec
 from peekserve.domain.utility import Penalty, PenaltyKind
 from peekserve.errors import DataUnavailable, InvalidModel
-from peekserve.peeking.features import KINDS
 from peekserve.registry.confined import inside, revision
-from peekserve.registry.stated import STATED, peek_profile, prior, variant_profile
+from peekserve.registry.peeking import peek_spec
+from peekserve.registry.stated import prior, variant_profile
+from peekserve.registry.streams import stream_spec
 from peekserve.registry.tensors import Describe, ModelFacts, input_maps, output_map, tensor_specs
 
 PENALTIES = {str(kind.name).lower(): kind for kind in PenaltyKind}
@@ -65,13 +67,16 @@ def _application(entry: Entry, folder: Path, root: Path, describe: Describe) -> 
     buckets = max((len(spec.buckets) for spec in inputs), default=1) or 1
 
     deadline = top.need("deadline", Entry.positive_seconds, 1.0)
-    longest = top.take("max_deadline", Entry.positive_seconds, float("inf"))
+    longest = top.take("max_deadline", Entry.positive_seconds, inf)
     penalty = top.take("penalty", _penalty, Penalty.step())
     queries = top.take("queries", lambda e: _queries(e, deadline, penalty, longest), ())
     if deadline > longest:
         entry.note(f"the deadline of {deadline:g} s is above max_deadline, {longest:g} s")
 
-    peek = top.take("peek", lambda e: _peek(e, classes, inputs, folder, root), None)
+    variant = partial(
+        _variant, classes=classes, inputs=inputs, buckets=buckets, folder=folder, root=root, describe=describe
+    )
+    peek = top.take("peek", lambda e: peek_spec(e, classes, inputs, folder, root, variant), None)
     on_miss = top.take("on_miss", lambda e: e.member(OnMiss), None)
     if on_miss is OnMiss.DEGRADE and "peek" not in top:
         entry.note(
@@ -83,11 +88,10 @@ def _application(entry: Entry, folder: Path, root: Path, describe: Describe) -> 
         # The prior may be absent, and then it is uninformative: hence no `take`.
         alpha = next((prior_entry or entry).attempt(lambda _: prior(prior_entry, classes)), ())
 
-    variant = partial(
-        _variant, classes=classes, inputs=inputs, buckets=buckets, folder=folder, root=root, describe=describe
-    )
     variants = top.need("variants", lambda e: _variants(e, variant), ())
     validation = top.take("validation", lambda e: str(inside(e, folder, root)), "")
+    stream = top.take("stream", lambda e: stream_spec(e, inputs, queries), None)
+    score = top.take("score", lambda e: e.member(Score), Score.ACCURACY)
     top.done()
     if entry.problems.errors:
         return None
@@ -105,6 +109,8 @@ def _application(entry: Entry, folder: Path, root: Path, describe: Describe) -> 
         peek=peek,
         validation=validation,
         root=str(folder.resolve()),
+        stream=stream,
+        score=score,
     )
 
 
@@ -142,6 +148,10 @@ def _queries(
             one.note("the default query is written at the top of the file", "choose another name")
         for query in one.attempt(lambda e: _query(e, deadline_s, penalty)):
             queries.append((check_name(name, "query"), query))
+            if inf > query.max_deadline_s > longest_s:
+                one.note(
+                    f"its max_deadline of {query.max_deadline_s:g} s is above that of the application, {longest_s:g} s"
+                )
             if query.deadline_s > longest_s:
                 one.note(f"the deadline of {query.deadline_s:g} s is above max_deadline, {longest_s:g} s")
     return tuple(queries)
@@ -149,12 +159,11 @@ def _queries(
 
 def _query(entry: Entry, deadline_s: float, penalty: Penalty) -> QueryType:
     section = Section(entry)
-    query = QueryType(
-        section.take("deadline", Entry.positive_seconds, deadline_s),
-        section.take("penalty", _penalty, penalty),
-    )
+    own_s = section.take("deadline", Entry.positive_seconds, deadline_s)
+    kind = section.take("penalty", _penalty, penalty)
+    most_s = section.take("max_deadline", Entry.positive_seconds, inf)
     section.done()
-    return query
+    return QueryType(own_s, kind, most_s)
 
 
 def _penalty(entry: Entry) -> Penalty:
@@ -250,10 +259,11 @@ def _variant(
     maps_entry, out_entry = (section.get("inputs"), section.get("output")) if section else (None, None)
     maps = next((maps_entry or place).attempt(lambda _: input_maps(maps_entry, known, tensors_of_model)), ())
     out = next((out_entry or place).attempt(lambda _: output_map(out_entry, classes, tensors_of_model)), None)
-    max_batch, quality, timing = 32, None, None
+    max_batch, quality = 32, None
+    timing: dict[str, Timing] = {}
     if section is not None:
         max_batch = section.take("max_batch", lambda e: e.integer(1, 65536), 32)
-        stated = section.take("profile", lambda e: variant_profile(e, classes, buckets), (None, None))
+        stated = section.take("profile", lambda e: variant_profile(e, classes, buckets), (None, {}))
         quality, timing = stated
         section.done()
     if len(entry.problems.errors) > before or path is None:
@@ -268,41 +278,5 @@ def _variant(
         model=str(path),
         max_batch=max_batch,
         quality=quality,
-        timing={STATED: timing} if timing is not None else {},
+        timing=timing,
     )
-
-
-def _peek(
-    entry: Entry, classes: Sequence[str], inputs: Sequence[TensorSpec], folder: Path, root: Path
-) -> PeekSpec | None:
-    section = Section(entry)
-    known = [spec.name for spec in inputs]
-    sees = section.take(
-        "inputs", lambda e: tuple(i.one_of(known, "input") for i in e.items()), tuple(known[:1])
-    )
-    steps = section.need("features", lambda e: tuple(e.each(lambda s: _step(s, folder, root))), ())
-    neighbours = section.take("neighbours", lambda e: e.integer(1, 1000), 5)
-    reference = section.need("reference", lambda e: str(inside(e, folder, root)), "")
-    quality, latency = section.take("profile", lambda e: peek_profile(e, classes), (None, None))
-    section.done()
-    if not sees:
-        entry.note("needs one input or more", f"known: {', '.join(known)}")
-    return PeekSpec(sees, steps, neighbours, reference, quality, latency)
-
-
-def _step(entry: Entry, folder: Path, root: Path) -> FeatureStep:
-    if entry.is_text:
-        kind = entry.one_of(KINDS, "feature")
-        if kind in ("pca", "onnx"):
-            key = "components: 16" if kind == "pca" else "model: embed.onnx"
-            raise entry.wrong(f"{kind} needs an option", f"write {{kind: {kind}, {key}}}")
-        return FeatureStep(kind)
-    section = Section(entry)
-    kind = section.need("kind", lambda e: e.one_of(KINDS, "feature"), "")
-    if not kind:
-        return FeatureStep(kind)  # noted already; its other keys cannot be judged
-    components = section.need("components", lambda e: e.integer(1), 0) if kind == "pca" else 0
-    bins = section.take("bins", lambda e: e.integer(1), 0) if kind in ("raw", "spectrum") else 0
-    model = section.need("model", lambda e: str(inside(e, folder, root)), "") if kind == "onnx" else ""
-    section.done()
-    return FeatureStep(kind, components, bins, model)

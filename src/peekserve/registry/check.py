@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from peekserve.config import Problem, Severity
-from peekserve.domain.application import Application
+from peekserve.domain.application import CHOSEN, Application
 from peekserve.errors import InvalidConfiguration
 from peekserve.policies import make
 from peekserve.registry.application import look_into
@@ -92,6 +92,10 @@ def _check(application: Application, source: Source, probe: Probe) -> list[Probl
         fault = probe(application, variant)
         if fault:
             note(f"variants.{variant.name}.model", fault)
+    if application.peek is not None and application.peek.decision is not None:
+        fault = probe(application, application.peek.decision)
+        if fault:
+            note("peek.evidence", fault)
     return problems
 
 
@@ -116,6 +120,21 @@ def _check_reference(application: Application, reference: Labelled | None, note:
             )
     if reference.rows < peek.neighbours:
         note("peek.neighbours", f"{peek.neighbours} neighbours are asked of {reference.rows} labelled rows")
+    if reference.rows < peek.index.cells:
+        note(
+            "peek.neighbours",
+            f"an index of {peek.index.cells} cells is asked of {reference.rows} labelled rows",
+        )
+    if peek.neighbours == CHOSEN and reference.groups is None:
+        note(
+            "peek.neighbours",
+            f"k is chosen without groups: {Path(peek.reference).name} does not say which rows belong together, and "
+            "rows of one subject vote for each other",
+            "add 'groups' to it",
+            Severity.WARNING,
+        )
+    if peek.neighbours == CHOSEN and reference.groups is not None and len(np.unique(reference.groups)) < 2:
+        note("peek.neighbours", "k cannot be chosen from rows of one group", "write a number")
 
 
 def _check_validation(application: Application, validation: Labelled, note: Note) -> None:

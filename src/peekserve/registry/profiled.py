@@ -13,7 +13,7 @@ import msgspec
 from peekserve.domain.application import Application, PeekSpec, Variant
 from peekserve.domain.profile import LatencyCurve, Quality, Timing
 from peekserve.registry.confined import digest, revision
-from peekserve.registry.stated import STATED
+from peekserve.registry.stated import DEVICES, STATED
 
 
 class Profiles(Protocol):
@@ -47,14 +47,17 @@ def profile_key(application: Application, variant: Variant) -> str:
 
 
 def peek_key(application: Application, spec: PeekSpec) -> str:
-    """What a peek's profile is kept under: its reference data, features, neighbours, and the prior it adds
-    to.
+    """What a peek's profile is kept under: its reference data, features, neighbours and their index, or its model,
+    and the prior it adds to.
     """
     models = [revision(Path(step.model)) if step.model else "" for step in spec.features]
     steps = [(s.kind, s.components, s.bins, m) for s, m in zip(spec.features, models, strict=True)]
     specs = [one for one in application.inputs if one.name in spec.inputs]
-    reference = digest(Path(spec.reference))
-    return _sha(reference, spec.inputs, steps, spec.neighbours, application.classes, application.prior, specs)
+    decides = spec.decision
+    source = (decides.revision, decides.inputs, decides.output) if decides else digest(Path(spec.reference))
+    return _sha(
+        source, spec.inputs, steps, spec.neighbours, spec.index, application.classes, application.prior, specs
+    )
 
 
 def _sha(*parts: object) -> str:
@@ -73,7 +76,7 @@ def with_profiles(
         for v in application.variants
     )
     peek = application.peek
-    if peek is not None and Path(peek.reference).is_file():
+    if peek is not None and (peek.decision is not None or Path(peek.reference).is_file()):
         key = peek_key(application, peek)
         peek = replace(
             peek,
@@ -102,6 +105,9 @@ def why_untimed(application: Application, variant: Variant, store: Profiles, fin
 def _profiled(
     variant: Variant, key: str, store: Profiles, fingerprint: str, validation_sha: str, device: str
 ) -> Variant:
-    timing = store.timing(key, fingerprint) or variant.timing.get(STATED) or variant.timing.get(device)
+    timing = variant.timing.get(device)
+    # What is imitated is stated by its name: measurements here say nothing of it.
+    if device.partition(":")[0] in DEVICES:
+        timing = store.timing(key, fingerprint) or variant.timing.get(STATED) or timing
     timings: dict[str, Timing] = {**variant.timing, **({device: timing} if timing is not None else {})}
     return replace(variant, timing=timings, quality=store.quality(key, validation_sha) or variant.quality)

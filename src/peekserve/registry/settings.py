@@ -11,6 +11,8 @@ from pathlib import Path
 
 from peekserve.config import Entry, Misread, Problems, Section, parse, read
 from peekserve.domain.application import OnMiss, check_name
+from peekserve.policies import YARDSTICKS
+from peekserve.registry.stated import DEVICES
 
 FILE = "peekserve.yaml"
 PREFIX = "PEEKSERVE_"
@@ -40,13 +42,14 @@ class PolicySettings:
 @dataclass(frozen=True, slots=True)
 class Slot:
     """One worker process: its device, the bytes of weights it may hold, and the cores it is bound to (none:
-    any).
+    any). `pace`: the device whose stated timings it keeps to, in place of its own pace; empty for its own.
     """
 
     name: str = "cpu-0"
     device: str = "cpu:0"
     memory: int = 1 << 30
     cores: tuple[int, ...] = ()
+    pace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +66,24 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """`window_s`: 0 plans at each event, above 0 once in that many seconds. `margin_s`: taken off every
+    """`window_s`: 0 plans at each event, above 0 once in that many seconds. `rebalance_s`: how often
+    what is left of a window's plan is planned again, 0 for never. `margin_s`: taken off every
     deadline for the way back. `peek_patience_s`: how long a row waits for its peek before it is planned
-    with the prior. `on_miss`: for every application, instead of
-    what each says. `state`, `journal`: a folder and a file; empty for the default folder and for no
-    journal. `grpc`: None when switched off.
+    with the prior. `on_miss`: for every application, instead of what each says. `normalise`: value answers
+    against the best variant of their application. `state`, `journal`: a folder and a file; empty for the
+    default folder and for no journal. `grpc`: None when switched off.
     """
 
     http: Address = Address("127.0.0.1", 8000)
     grpc: Address | None = Address("127.0.0.1", 8001)
     policy: PolicySettings = PolicySettings()
     window_s: float = 0.0
+    rebalance_s: float = 0.0
     workers: tuple[Slot, ...] = (Slot(),)
     margin_s: float = 0.005
     peek_patience_s: float = 0.010
     on_miss: OnMiss | None = None
+    normalise: bool = False
     limits: Limits = Limits()
     log: str = "info"
     state: str = ""
@@ -129,15 +135,18 @@ def examine_settings(
 def _settings(entry: Entry) -> ServerSettings:
     plain = ServerSettings()
     top = Section(entry)
+    window_s, rebalance_s = top.take("planning", _planning, (plain.window_s, plain.rebalance_s))
     settings = ServerSettings(
         http=top.take("http", lambda e: _address(e, plain.http), plain.http),
         grpc=top.take("grpc", _grpc, plain.grpc),
         policy=top.take("policy", _policy, plain.policy),
-        window_s=top.take("planning", _planning, plain.window_s),
+        window_s=window_s,
+        rebalance_s=rebalance_s,
         workers=top.take("workers", _slots, plain.workers),
         margin_s=top.take("margin", Entry.seconds, plain.margin_s),
         peek_patience_s=top.take("peek_patience", Entry.seconds, plain.peek_patience_s),
         on_miss=top.take("on_miss", lambda e: e.member(OnMiss), plain.on_miss),
+        normalise=top.take("normalise", Entry.boolean, plain.normalise),
         limits=top.take("limits", _limits, plain.limits),
         log=top.take("log", lambda e: e.one_of(LEVELS, "level"), plain.log),
         state=top.take("state", Entry.text, plain.state),
@@ -162,11 +171,11 @@ def _grpc(entry: Entry) -> Address | None:
 
 def _policy(entry: Entry) -> PolicySettings:
     if entry.is_text:
-        return PolicySettings(entry.text())
+        return PolicySettings(_served(entry))
     plain = PolicySettings()
     section = Section(entry)
     policy = PolicySettings(
-        section.take("name", Entry.text, plain.name),
+        section.take("name", _served, plain.name),
         section.take("aware", Entry.boolean, plain.aware),
         section.take("short_circuit", Entry.boolean, plain.short_circuit),
         section.take("drop", Entry.boolean, plain.drop),
@@ -177,15 +186,30 @@ def _policy(entry: Entry) -> PolicySettings:
     return policy
 
 
-def _planning(entry: Entry) -> float:
-    """`rolling` -> 0.0, `window(100ms)` -> 0.1."""
+def _served(entry: Entry) -> str:
+    """A policy's name. The yardsticks solve a handful of rows exactly, and may take minutes for more."""
+    name = entry.text()
+    if name in YARDSTICKS:
+        raise entry.wrong(f"{name!r} is a yardstick for small windows and cannot serve", "peekserve schedule runs it")
+    return name
+
+
+def _planning(entry: Entry) -> tuple[float, float]:
+    """`rolling` -> (0.0, 0.0), `window(100ms)` -> (0.1, 0.0), `window(100ms, rebalance=20ms)` -> (0.1, 0.02)."""
     text = entry.text()
     if text == "rolling":
-        return 0.0
-    if text.startswith("window(") and text.endswith(")"):
+        return 0.0, 0.0
+
+    def seconds(part: str) -> float:
         return Entry(
-            entry.file, entry.line, entry.key, text[7:-1], problems=entry.problems
+            entry.file, entry.line, entry.key, part.strip(), problems=entry.problems
         ).positive_seconds()
+
+    if text.startswith("window(") and text.endswith(")"):
+        length, _, more = text[7:-1].partition(",")
+        name, _, period = more.strip().partition("=")
+        if not more or name == "rebalance":
+            return seconds(length), seconds(period) if more else 0.0
     raise entry.wrong(f"{text!r} is no way to plan", "write rolling or window(100ms)")
 
 
@@ -208,9 +232,29 @@ def _slot(entry: Entry) -> Slot:
         device,
         section.take("memory", Entry.size, plain.memory),
         section.take("cores", lambda e: tuple(c.integer(0, 4095) for c in e.items()), plain.cores),
+        section.take("runtime", _pace, plain.pace),
     )
     section.done()
     return slot
+
+
+def _pace(entry: Entry) -> str:
+    """`onnx` -> "", {kind: paced, device: NAME} -> NAME: a device whose timings the applications state."""
+    if entry.is_text:
+        entry.one_of(("onnx",), "runtime")
+        return ""
+    section = Section(entry)
+    kind = section.need("kind", lambda e: e.one_of(("onnx", "paced"), "runtime"), "onnx")
+    device = section.take("device", lambda e: check_name(e.text(), "device"), "")
+    section.done()
+    if (kind == "paced") != bool(device):
+        raise entry.wrong(
+            "a paced runtime needs the device whose pace it keeps, and no other runtime has one",
+            "write for example {kind: paced, device: little}",
+        )
+    if device in DEVICES:
+        raise entry.wrong(f"{device!r} is a device of this machine, not one to imitate", "write another name")
+    return device
 
 
 def _device(entry: Entry) -> str:
@@ -245,6 +289,7 @@ KEYS = (
     "margin",
     "peek_patience",
     "on_miss",
+    "normalise",
     "limits",
     "log",
     "state",

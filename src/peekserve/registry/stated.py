@@ -5,10 +5,13 @@ from math import fsum
 
 from peekserve.awareness import priors
 from peekserve.config import Entry, Section, nearest
+from peekserve.domain.application import check_name
 from peekserve.domain.profile import LatencyCurve, Quality, Timing
 
 # The key of stated timings in Variant.timing, until they are given to the device that serves (profiled.py).
 STATED = "stated"
+# Kinds of device that a machine may really have: what they take is measured. Any other name is only ever stated.
+DEVICES = ("cpu", "cuda")
 
 
 def by_class(entry: Entry, classes: Sequence[str], low: float, high: float) -> tuple[float, ...]:
@@ -19,7 +22,9 @@ def by_class(entry: Entry, classes: Sequence[str], low: float, high: float) -> t
             raise value.wrong(f"unknown class {name!r}", nearest(name, classes))
     absent = [name for name in classes if name not in written]
     if absent:
-        raise entry.wrong(f"needs a value for each class; it lacks {', '.join(absent)}")
+        raise entry.wrong(
+            f"needs a value for each class; it lacks {', '.join(absent)} ({len(written)} of {len(classes)} are there)"
+        )
     return tuple(written[name].number(low, high) for name in classes)
 
 
@@ -40,16 +45,36 @@ def prior(entry: Entry | None, classes: Sequence[str]) -> tuple[float, ...]:
 
 def variant_profile(
     entry: Entry, classes: Sequence[str], buckets: int
-) -> tuple[Quality | None, Timing | None]:
+) -> tuple[Quality | None, dict[str, Timing]]:
+    """What an owner states of a variant: its worth, and what it costs, under STATED for the device that serves and
+    under their names for devices to imitate."""
     section = Section(entry)
     quality = _quality(section, classes)
+    timing = _timing(section, buckets)
+    devices = section.take("devices", lambda e: _devices(e, buckets), {})
+    section.done()
+    return quality, {STATED: timing, **devices} if timing is not None else devices
+
+
+def _devices(entry: Entry, buckets: int) -> dict[str, Timing]:
+    timings = {}
+    for name, value in entry.pairs().items():
+        section = Section(value)
+        timing = _timing(section, buckets)
+        section.done()
+        if timing is None:
+            raise value.wrong("states no latency", "write for example {latency: {1: 3ms, 8: 9ms}}")
+        timings[check_name(name, "device")] = timing
+    return timings
+
+
+def _timing(section: Section, buckets: int) -> Timing | None:
     curves = section.take("latency", lambda e: _curves(e, buckets), ())
     load_s = section.take("load", Entry.seconds, 0.0)
     size = section.take("memory", Entry.size, 0)
-    section.done()
     if not curves and (load_s or size):
-        entry.note("load and memory need a latency beside them")
-    return quality, Timing(curves, load_s, size, STATED) if curves else None
+        section.entry.note("load and memory need a latency beside them")
+    return Timing(curves, load_s, size, STATED) if curves else None
 
 
 def peek_profile(entry: Entry, classes: Sequence[str]) -> tuple[Quality | None, LatencyCurve | None]:

@@ -47,6 +47,24 @@ class InferCall:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamWindow:
+    """The window of a stream that a request is about, looked at already.
+
+    `first`: number of its first sample in the leading input. `inputs`: name -> [1, ...], padded to `bucket`.
+    `counts`: what its peek counted, None without one. `ended_at`: when its last sample was taken.
+    """
+
+    stream: str
+    number: int
+    first: int
+    ended_at: float
+    inputs: Mapping[str, Array]
+    lengths: Mapping[str, npt.NDArray[np.integer]] | None
+    bucket: int
+    counts: tuple[float, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
 class InferReply:
     """The one outcome of a call, with what the doors tell about it.
 
@@ -62,6 +80,7 @@ class InferReply:
     scores: npt.NDArray[np.float32]
     finished_at: float
     retry_after_s: int | None = None
+    window: StreamWindow | None = None
 
     @property
     def served(self) -> bool:
@@ -127,6 +146,11 @@ class InferReply:
             told["slack_us"] = _us(request.due_at - self.finished_at)
         if answer.predicted_at is not None:
             told["predicted_us"] = _us(answer.predicted_at - request.arrived_at)
+        if self.window is not None:
+            told["stream"] = self.window.stream
+            told["window"] = self.window.number
+            told["window_first"] = self.window.first
+            told["window_age_us"] = _us(request.arrived_at - self.window.ended_at)
         return told
 
 

@@ -1,7 +1,7 @@
 """A call's tensors and parameters against what its application declares: the last place where anything can be
 wrong."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +59,7 @@ def check_tensors(application: Application, call: InferCall, max_rows: int) -> C
             inputs[name] = tensor.data
         else:
             blank.append(name)
-    _check_present(application, call.pinned, inputs, blank)
+    check_present(application, call.pinned, inputs, blank)
     bucket, lengths = _pad(declared, inputs)
     everything = len(inputs) == len(declared)
     present = None if everything else tuple(name for name in declared if name in inputs)
@@ -110,9 +110,11 @@ def _usable(spec: TensorSpec, data: Array) -> bool:
     )
 
 
-def _check_present(
-    application: Application, pinned: str | None, inputs: Mapping[str, Array], blank: list[str]
+def check_present(
+    application: Application, pinned: str | None, inputs: Mapping[str, Array], blank: Sequence[str]
 ) -> None:
+    """Raises InvalidRequest when no variant that may answer can do with these inputs. `blank`: those that came
+    with nothing in them."""
     if len(inputs) == len(application.inputs):
         return
     candidates = application.variants if pinned is None else (application.variant(pinned),)
@@ -123,6 +125,13 @@ def _check_present(
         others = "" if pinned else f"; no other variant of {application.name!r} needs less"
         why = "".join(f"; {name!r} came with NaN in it, which counts as missing" for name in blank)
         raise InvalidRequest(f"input {lacks} is missing: variant {nearest.name!r} needs it{others}{why}")
+
+
+def check_evidence(application: Application, tensor: Tensor, max_rows: int) -> tuple[tuple[float, ...], ...]:
+    """Evidence that came alone: for each row, C counts. Raises InvalidTensor."""
+    if tensor.data.ndim == 2:
+        _rows({tensor.name: tensor}, max_rows)
+    return _evidence(application, tensor)
 
 
 def _evidence(application: Application, tensor: Tensor) -> tuple[tuple[float, ...], ...]:
@@ -181,12 +190,12 @@ def check_outputs(names: tuple[str, ...]) -> None:
 
 def deadline_s(application: Application, call: InferCall) -> tuple[str, float]:
     """The query type and the effective relative deadline: the smallest of those given, or else the query
-    type's own; never more than the application's maximum."""
+    type's own; never more than the maximum of the type and that of the application."""
     query = call.parameters.get("query", "default")
     if not isinstance(query, str):
         raise InvalidRequest(f"parameter query is the name of a query type, not {query!r}")
     try:
-        default = application.query(query).deadline_s
+        kind = application.query(query)
     except InvalidConfiguration as error:
         raise InvalidRequest(str(error)) from None
     given = [
@@ -198,7 +207,7 @@ def deadline_s(application: Application, call: InferCall) -> tuple[str, float]:
         )
         if value is not None
     ]
-    return query, min(min(given, default=default), application.max_deadline_s)
+    return query, min(min(given, default=kind.deadline_s), kind.max_deadline_s, application.max_deadline_s)
 
 
 def _timeout_s(value: Scalar) -> float | None:

@@ -5,6 +5,7 @@ Model = application, version = variant. Configuration, statistics and index are 
 JSON.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from peekserve.domain.application import Application, Variant
@@ -118,21 +119,24 @@ def _properties(application: Application) -> dict[str, str]:
     told = {
         "classes": ",".join(application.classes),
         "on_miss": application.on_miss.value,
+        "score": application.score.value,
         EVIDENCE: f"optional input FP32 or FP64 [-1, {len(application.classes)}]: counts for each class",
     }
     for name, query in application.queries:
         told[f"deadline_ms.{name}"] = f"{min(query.deadline_s, application.max_deadline_s) * 1e3:.6g}"
     for variant in application.variants:
-        told.update(_about(variant))
+        told.update(_about(variant, application.classes))
     return told
 
 
-def _about(variant: Variant) -> dict[str, str]:
+def _about(variant: Variant, classes: Sequence[str]) -> dict[str, str]:
     told = {f"revision.{variant.name}": variant.revision, f"profile.{variant.name}": variant.profiled}
     if variant.needs:
         told[f"inputs.{variant.name}"] = ",".join(variant.needs)
     if variant.quality is not None:
         told[f"accuracy.{variant.name}"] = f"{variant.quality.accuracy:.4f}"
+        if variant.quality.guessed:
+            told[f"recall_guessed.{variant.name}"] = ",".join(classes[i] for i in variant.quality.guessed)
     for device, timing in variant.timing.items():
         told[f"latency_ms.{variant.name}.{device}"] = f"{timing.curve(0).seconds(1) * 1e3:.4g}"
     return told

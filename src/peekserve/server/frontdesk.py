@@ -16,10 +16,10 @@ import numpy as np
 from peekserve.domain.application import Application
 from peekserve.domain.messages import Answer, Command, Event
 from peekserve.domain.request import Outcome, Reason, Request, TensorRef
-from peekserve.errors import UnknownApplication
+from peekserve.errors import InvalidRequest, UnknownApplication, UnknownStream
 from peekserve.peeking.base import Lengths
-from peekserve.server.calls import Array, InferCall, InferReply
-from peekserve.server.checking import check_outputs, check_tensors, deadline_s
+from peekserve.server.calls import Array, InferCall, InferReply, StreamWindow
+from peekserve.server.checking import Checked, check_outputs, check_present, check_tensors, deadline_s
 
 
 class Observer(Protocol):
@@ -57,6 +57,14 @@ class Backend(Protocol):
     def observe(self, observer: Observer) -> None: ...
 
 
+class Windows(Protocol):
+    """What streams brought (server/streams.py)."""
+
+    def newest(self, application: Application, stream: str, now: float) -> StreamWindow:
+        """The newest window whose belief is ready. Raises UnknownStream, StaleStream or NoWindow."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one call may bring."""
@@ -72,6 +80,7 @@ class FrontDesk:
     def __init__(self, backend: Backend, boot: str, limits: Limits | None = None) -> None:
         self.backend = backend
         self.limits = limits or Limits()
+        self.windows: Windows | None = None
         self._boot = boot
         self._numbers = count(1)
 
@@ -89,14 +98,21 @@ class FrontDesk:
         return application
 
     async def submit(
-        self, call: InferCall, hung_up: Callable[[], Awaitable[object]] | None = None
+        self,
+        call: InferCall,
+        hung_up: Callable[[], Awaitable[object]] | None = None,
+        window: StreamWindow | None = None,
     ) -> InferReply:
         """One call, one reply. `hung_up` returns when the client goes away; the request is cancelled then,
-        and also when this coroutine is.
+        and also when this coroutine is. `window`: what the call is about, instead of tensors of its own; a call
+        that names a stream is about the newest one there.
 
-        Raises InvalidRequest, InvalidTensor, UnknownApplication, UnknownVariant: nothing was started.
+        Raises InvalidRequest, InvalidTensor, UnknownApplication, UnknownVariant, and for a call that names a
+        stream UnknownStream, StaleStream, NoWindow: nothing was started.
         """
-        request, inputs, lengths = self._admit(call)
+        if window is None and "stream" in call.parameters:
+            window = self._newest(call)
+        request, inputs, lengths = self._admit(call, window)
         future = self.backend.submit(request, inputs, lengths)
         watch: asyncio.Future[object] | None = None
         if hung_up is not None:
@@ -112,13 +128,32 @@ class FrontDesk:
         finally:
             if watch is not None:
                 watch.cancel()
-        return self._reply(request, answer)
+        return self._reply(request, answer, window)
 
-    def _admit(self, call: InferCall) -> tuple[Request, Mapping[str, Array], Lengths | None]:
+    def _newest(self, call: InferCall) -> StreamWindow:
+        stream = call.parameters["stream"]
+        if not isinstance(stream, str):
+            raise InvalidRequest(f"parameter stream is the name of a stream, not {stream!r:.40}")
+        if call.tensors:
+            raise InvalidRequest(
+                f"a request about a stream brings no inputs of its own, and this one has "
+                f"{call.tensors[0].name[:80]!r}: leave out one or the other"
+            )
+        application = self.find(call.application, call.pinned)
+        if self.windows is None:
+            raise UnknownStream("this server takes no streams")
+        return self.windows.newest(application, stream, call.arrived_at)
+
+    def _admit(
+        self, call: InferCall, window: StreamWindow | None
+    ) -> tuple[Request, Mapping[str, Array], Lengths | None]:
         application = self.find(call.application, call.pinned)
         check_outputs(call.outputs)
         query, budget_s = deadline_s(application, call)
-        checked = check_tensors(application, call, self.limits.rows)
+        if window is None:
+            checked = check_tensors(application, call, self.limits.rows)
+        else:
+            checked = _of_window(application, call.pinned, window)
         request_id = f"{self._boot}-{next(self._numbers):x}"
         request = Request(
             id=request_id,
@@ -135,7 +170,7 @@ class FrontDesk:
         )
         return request, checked.inputs, checked.lengths
 
-    def _reply(self, request: Request, answer: Answer) -> InferReply:
+    def _reply(self, request: Request, answer: Answer, window: StreamWindow | None) -> InferReply:
         application = self.backend.applications[request.application]
         served = answer.outcome in (Outcome.ANSWERED, Outcome.LATE)
         rows = answer.rows if served else ()
@@ -148,7 +183,22 @@ class FrontDesk:
             scores=np.array([row.scores for row in rows], np.float32).reshape(len(rows), classes),
             finished_at=self.backend.now(),
             retry_after_s=_retry_after_s(application, request, answer),
+            window=window,
         )
+
+
+def _of_window(application: Application, pinned: str | None, window: StreamWindow) -> Checked:
+    """A window is one row. It may lack an input that came too late."""
+    check_present(application, pinned or None, window.inputs, ())
+    everything = len(window.inputs) == len(application.inputs)
+    return Checked(
+        rows=1,
+        inputs=dict(window.inputs),
+        lengths={n: v.astype(np.int64) for n, v in window.lengths.items()} if window.lengths else None,
+        bucket=window.bucket,
+        present=None if everything else tuple(s.name for s in application.inputs if s.name in window.inputs),
+        counts=None if window.counts is None else (window.counts,),
+    )
 
 
 def _retry_after_s(application: Application, request: Request, answer: Answer) -> int | None:

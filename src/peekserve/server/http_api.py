@@ -13,15 +13,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from peekserve.errors import InvalidRequest, PeekserveError, TooLarge
+from peekserve.errors import InvalidRequest, PeekserveError, TooFast
 from peekserve.server import openapi
 from peekserve.server.accounting import Accounts
+from peekserve.server.bodies import Gone, Unsupported, check_content, hung_up, read_body, text
 from peekserve.server.calls import InferCall
 from peekserve.server.checking import seconds_from_text
 from peekserve.server.describe import Descriptions
 from peekserve.server.frontdesk import FrontDesk, refusal
+from peekserve.server.on_demand import PARAMETER, OnDemand, Wanted
+from peekserve.server.streams import StreamDesk
+from peekserve.server.streams_api import stream_routes
 from peekserve.server.wire import (
     METHOD_NOT_ALLOWED,
     OK,
@@ -39,21 +43,22 @@ BINARY = (b"content-type", b"application/octet-stream")
 Headers = list[tuple[bytes, bytes]]
 Answered = Callable[[Request], Any]
 
+# Where the data go that were asked for.
+DATA_PATH = "/api/v1/data/{token}"
+
 _GRPC_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
-class _Gone(Exception):
-    """The client hung up before its body was here."""
-
-
-class _Unsupported(Exception):
-    """A content type or encoding that no handler reads."""
-
-
-def make_app(desk: FrontDesk, accounts: Accounts, descriptions: Descriptions) -> Starlette:
+def make_app(
+    desk: FrontDesk,
+    accounts: Accounts,
+    descriptions: Descriptions,
+    streams: StreamDesk | None = None,
+    on_demand: OnDemand | None = None,
+) -> Starlette:
     """The ASGI application: all paths of docs/protocol.md."""
     pages = _Pages(descriptions, accounts)
-    infer = _Infer(desk, accounts)
+    infer = _Infer(desk, accounts, on_demand or OnDemand(desk, accounts))
     routes = [
         Route(f"/v2/models/{{model}}{v}/infer", infer, methods=["POST"]) for v in ("", "/versions/{version}")
     ]
@@ -75,6 +80,8 @@ def make_app(desk: FrontDesk, accounts: Accounts, descriptions: Descriptions) ->
             Route(f"/v2/models/{{model}}{v}/config", pages.config),
             Route(f"/v2/models/{{model}}{v}/stats", pages.statistics),
         ]
+    routes.append(Route(DATA_PATH, infer, methods=["POST"]))
+    routes += stream_routes(streams, desk.limits.body_bytes)
     app = Starlette(
         routes=routes,
         exception_handlers={HTTPException: _http_error, PeekserveError: _error, Exception: _bug(accounts)},
@@ -89,9 +96,10 @@ def make_app(desk: FrontDesk, accounts: Accounts, descriptions: Descriptions) ->
 class _Infer:
     """POST .../infer as an ASGI application of its own."""
 
-    def __init__(self, desk: FrontDesk, accounts: Accounts) -> None:
+    def __init__(self, desk: FrontDesk, accounts: Accounts, on_demand: OnDemand) -> None:
         self._desk = desk
         self._accounts = accounts
+        self._on_demand = on_demand
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         desk = self._desk
@@ -104,22 +112,30 @@ class _Infer:
         model = ""
         try:
             path = scope["path_params"]
-            version = path.get("version")
-            application = desk.find(path["model"], version)
-            model = application.name
-            _check_content(headers)
-            body = await _read(headers, receive, desk.limits.body_bytes)
+            version, token = path.get("version"), path.get("token")
+            if token is None:
+                model = desk.find(path["model"], version).name
+            check_content(headers)
+            body = await read_body(headers, receive, desk.limits.body_bytes)
             asked = read_infer(body, _header_length(headers))
-            call = InferCall(
-                application=model,
-                pinned=version,
-                tensors=asked.tensors,
-                arrived_at=arrived_at,
-                parameters=asked.parameters,
-                outputs=tuple([want.name for want in asked.wanted]),
-                call_deadline_s=_call_deadline_s(headers),
-            )
-            reply = await desk.submit(call, lambda: _hung_up(receive))
+            if token is None:
+                call = InferCall(
+                    application=model,
+                    pinned=version,
+                    tensors=asked.tensors,
+                    arrived_at=arrived_at,
+                    parameters=asked.parameters,
+                    outputs=tuple([want.name for want in asked.wanted]),
+                    call_deadline_s=_call_deadline_s(headers),
+                )
+            else:
+                call = self._on_demand.bring(token, asked.tensors)
+                model = call.application
+            held = self._on_demand.ask(call) if PARAMETER in call.parameters else None
+            if isinstance(held, Wanted):
+                await _send(send, 202, _wanted(held, desk.now()), [*echo, JSON])
+                return
+            reply = held or await desk.submit(call, lambda: hung_up(receive))
             status = status_of_answer(reply.answer)
             if status is OK:
                 content, header_length = write_infer(reply, asked.wanted, asked.id)
@@ -139,9 +155,9 @@ class _Infer:
                 await _send(send, status.http, content, echo)
             self._accounts.served(reply, status, "http")
             return
-        except _Gone:
+        except Gone:
             return
-        except _Unsupported as error:
+        except Unsupported as error:
             status, sentence = UNSUPPORTED, str(error)
         except PeekserveError as error:
             status, sentence = status_of_error(error), str(error)
@@ -155,46 +171,21 @@ class _Infer:
         await _send(send, status.http, error_body(sentence, status), [*echo, JSON])
 
 
+def _wanted(wanted: Wanted, now: float) -> bytes:
+    told = {
+        "data_wanted": wanted.token,
+        "path": DATA_PATH.replace("{token}", wanted.token),
+        "inputs": wanted.inputs,
+        "rows": wanted.rows,
+        "time_left_us": max(round((wanted.due_at - now) * 1e6), 0),
+    }
+    return msgspec.json.encode(told)
+
+
 async def _send(send: Send, status: int, body: bytes, headers: Headers) -> None:
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-async def _read(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
-    """The whole body. Its announced length is checked before anything is read."""
-    announced = headers.get(b"content-length", b"0")
-    if announced.isdigit() and int(announced[:20]) > limit:
-        raise TooLarge(f"the body has {int(announced[:20])} bytes; the limit is {limit}")
-    message = await receive()
-    chunks, size = [], 0
-    while True:
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        chunk: bytes = message.get("body", b"")
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > limit:
-            raise TooLarge(f"the body has more than {limit} bytes, which is the limit")
-        if not message.get("more_body", False):
-            return chunk if len(chunks) == 1 else b"".join(chunks)
-        message = await receive()
-
-
-async def _hung_up(receive: Receive) -> None:
-    message: Message = {"type": ""}
-    while message["type"] != "http.disconnect":
-        message = await receive()
-
-
-def _check_content(headers: dict[bytes, bytes]) -> None:
-    # tritonclient sends no content type at all.
-    kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-    if kind not in (b"", b"application/json", b"application/octet-stream"):
-        raise _Unsupported(f"content type {_text(kind)!r}: use application/json or application/octet-stream")
-    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
-    if encoding != b"identity":
-        raise _Unsupported(f"content encoding {_text(encoding)!r}: send the body as it is")
 
 
 def _header_length(headers: dict[bytes, bytes]) -> int | None:
@@ -202,7 +193,7 @@ def _header_length(headers: dict[bytes, bytes]) -> int | None:
     if value is None:
         return None
     if not value.isdigit() or len(value) > 18:
-        raise InvalidRequest(f"Inference-Header-Content-Length is a number of bytes, not {_text(value)!r}")
+        raise InvalidRequest(f"Inference-Header-Content-Length is a number of bytes, not {text(value)!r}")
     return int(value)
 
 
@@ -211,23 +202,19 @@ def _call_deadline_s(headers: dict[bytes, bytes]) -> float | None:
     250 ms)."""
     value = headers.get(b"x-request-timeout-seconds")
     if value is not None:
-        return seconds_from_text(_text(value), "header x-request-timeout-seconds")
+        return seconds_from_text(text(value), "header x-request-timeout-seconds")
     value = headers.get(b"grpc-timeout")
     if value is None:
         return None
-    text = _text(value)
-    unit = _GRPC_UNITS.get(text[-1:])
-    if unit is None or not text[:-1].isdigit() or len(text) > 9:
-        raise InvalidRequest(f"header grpc-timeout is up to 8 digits and one of H M S m u n, not {text!r}")
-    return seconds_from_text(text[:-1], "header grpc-timeout") * unit
+    told = text(value)
+    unit = _GRPC_UNITS.get(told[-1:])
+    if unit is None or not told[:-1].isdigit() or len(told) > 9:
+        raise InvalidRequest(f"header grpc-timeout is up to 8 digits and one of H M S m u n, not {told!r}")
+    return seconds_from_text(told[:-1], "header grpc-timeout") * unit
 
 
 def _server_timing(queue_s: float, compute_s: float) -> tuple[bytes, bytes]:
     return b"server-timing", f"queue;dur={queue_s * 1e3:.3f}, infer;dur={compute_s * 1e3:.3f}".encode()
-
-
-def _text(value: bytes) -> str:
-    return value[:80].decode("latin-1")
 
 
 # ---- everything else -------------------------------------------------------------------------------------
@@ -277,8 +264,8 @@ class _Pages:
     async def index(self, request: Request) -> Response:
         headers = dict(request.scope["headers"])
         try:
-            body = await _read(headers, request.receive, 4096)
-        except _Gone:
+            body = await read_body(headers, request.receive, 4096)
+        except Gone:
             return Response(status_code=400)
         try:
             asked = msgspec.json.decode(body or b"{}", type=_IndexJson)
@@ -322,7 +309,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _error(_: Request, error: Exception) -> Response:
-    return _told(str(error), status_of_error(error))
+    headers = {"Retry-After": "1"} if isinstance(error, TooFast) else None
+    return _told(str(error), status_of_error(error), headers)
 
 
 def _bug(accounts: Accounts) -> Callable[[Request, Exception], Any]:

@@ -12,6 +12,7 @@ _ERRORS = {
     "400": "The body, a tensor or a parameter is wrong.",
     "404": "No such application, variant or path.",
     "405": "The path takes another method.",
+    "409": "The stream is stale, or has no window yet.",
     "413": "More bytes than the limit.",
     "415": "A content type or encoding that is not read here.",
     "422": "The asked quality cannot be had.",
@@ -50,6 +51,7 @@ def _schemas() -> Json:
     described = _object(["name", "datatype", "shape"], **tensor)
     stat = _object(["count", "ns"], count=_WHOLE, ns=_WHOLE)
     return {
+        "stream": {"type": "object"},
         "error": _object(["error", "code"], error=_TEXT, code=_TEXT),
         "parameters": parameters,
         "data": _list({"anyOf": [_ref("data"), {"type": ["number", "string", "boolean", "null"]}]}),
@@ -61,6 +63,7 @@ def _schemas() -> Json:
                 timeout={"type": ["integer", "string"], "description": "relative deadline in microseconds"},
                 deadline_ms={"type": "number", "exclusiveMinimum": 0},
                 query={**_TEXT, "description": "query type of the application"},
+                stream={**_TEXT, "description": "ask about the newest window of this stream; no inputs then"},
                 binary_data_output=_FLAG,
             ),
             inputs=_list(
@@ -139,10 +142,12 @@ def document() -> Json:
             **_content({"type": "string", "format": "binary"}, "application/octet-stream"),
         },
     }
-    infer = _operation("Infer", "response", "400 404 405 413 415 422 429 500 503 504", infer_body)
+    infer = _operation("Infer", "response", "400 404 405 409 413 415 422 429 500 503 504", infer_body)
     infer["responses"]["200"]["content"].update(
         _content({"type": "string", "format": "binary"}, "application/octet-stream")
     )
+    wanted = _object(["data_wanted", "path"], data_wanted=_TEXT, path=_TEXT)
+    infer["responses"]["202"] = {"description": "The data are wanted.", "content": _content(wanted)}
     health = {"description": "Not now.", "content": _content(_ref("live"))}
     live = _operation("Is the server alive?", "live", "405")
     ready = _operation("Can it serve?", "ready", "405")
@@ -181,6 +186,13 @@ def document() -> Json:
     text = {
         "200": {"description": "Prometheus or OpenMetrics text.", "content": _content(_TEXT, "text/plain")}
     }
+    paths |= _streams()
+    paths["/api/v1/data/{token}"] = {
+        "parameters": [{"name": "token", "in": "path", "required": True, "schema": _TEXT}],
+        "post": _operation(
+            "Bring the data that were asked for", "response", "400 404 405 413 415 500 503 504", infer_body
+        ),
+    }
     paths["/metrics"] = {"get": {"summary": "Metrics", "responses": text}}
     return {
         "openapi": "3.1.0",
@@ -193,6 +205,41 @@ def document() -> Json:
         },
         "paths": paths,
         "components": {"schemas": _schemas()},
+    }
+
+
+def _streams() -> Json:
+    chunk = _object(
+        ["first", "samples"],
+        first={**_WHOLE, "description": "number of the first sample", "minimum": 0},
+        samples={"type": "object", "additionalProperties": _ref("data")},
+    )
+    body = {
+        "required": True,
+        "content": {
+            **_content(chunk),
+            **_content({"type": "string", "format": "binary"}, "application/octet-stream"),
+        },
+    }
+    given = [
+        {"name": name, "in": "path", "required": True, "schema": _TEXT} for name in ("application", "stream")
+    ]
+    base = "/api/v1/streams/{application}/{stream}"
+    delete = _operation("Close a stream", "stream", "400 404 405")
+    delete["responses"] = {"204": {"description": "Closed."}, **delete["responses"]}
+    del delete["responses"]["200"]
+    since = {"name": "since", "in": "query", "schema": _WHOLE}
+    return {
+        base: {
+            "parameters": given,
+            "get": _operation("Where a stream stands", "stream", "400 404 405"),
+            "post": _operation("Push raw samples", "stream", "400 404 405 413 415 429", body),
+            "delete": delete,
+        },
+        f"{base}/results": {
+            "parameters": [*given, since],
+            "get": _operation("Outcomes of recurring queries", "stream", "400 404 405"),
+        },
     }
 
 

@@ -110,6 +110,23 @@ class Telemetry(Counter):
         )
         self._evictions = Total("evictions", "Weights unloaded.", ("reason",), **r)
         self._restarts = Total("worker_restarts", "Workers lost, by reason.", ("reason",), **r)
+        self._chunks = Total("stream_chunks", "Chunks of raw samples.", ("model", "result"), **r)
+        self._samples = Total(
+            "stream_samples", "Raw samples by what became of them.", ("model", "result"), **r
+        )
+        self._gaps = Total("stream_gaps", "Holes in streams.", ("model", "result"), **r)
+        self._windows = Total("stream_windows", "Windows found in streams.", ("model", "result"), **r)
+        self._streams = Gauge("streams", "Open streams.", by_model, **r)
+        self._stream_queries = Total(
+            "stream_queries", "Recurring queries by outcome, each counted once.", ("model", "outcome"), **r
+        )
+        self._belief_durations = Histogram(
+            "stream_belief_seconds",
+            "From the chunk that completed a window to its belief.",
+            by_model,
+            buckets=buckets,
+            **r,
+        )
         Gauge("build_info", "Always 1; the version is its label.", ("version",), **r).labels(version).set(1)
         self._held: dict[str, set[str]] = {}
 
@@ -122,6 +139,30 @@ class Telemetry(Counter):
         """`model` is empty for an unknown one: names that clients make up never become labels."""
         self._requests.labels(model, variant, protocol, outcome).inc()
         self._durations.labels(model).observe(seconds)
+
+    # ---- what streams brought ----------------------------------------------------------------------------
+
+    def chunk(self, model: str, result: str) -> None:
+        """`result`: taken, or why not (peeking/staging.py, Refusal). `model` is empty for an unknown one."""
+        self._chunks.labels(model, result).inc()
+
+    def samples(self, model: str, result: str, number: int) -> None:
+        self._samples.labels(model, result).inc(number)
+
+    def gaps(self, model: str, result: str, number: int) -> None:
+        self._gaps.labels(model, result).inc(number)
+
+    def windows(self, model: str, result: str, number: int = 1) -> None:
+        self._windows.labels(model, result).inc(number)
+
+    def belief(self, model: str, seconds: float) -> None:
+        self._belief_durations.labels(model).observe(seconds)
+
+    def streams(self, model: str, change: int) -> None:
+        self._streams.labels(model).inc(change)
+
+    def stream_query(self, model: str, outcome: str) -> None:
+        self._stream_queries.labels(model, outcome).inc()
 
     # ---- what the core did -------------------------------------------------------------------------------
 

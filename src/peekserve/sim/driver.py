@@ -37,11 +37,13 @@ Observer = Callable[[Event, float, Sequence[Command]], None]
 
 @dataclass(frozen=True, slots=True)
 class SimWorker:
-    """A worker to pretend: its name, its kind of device, its byte budget."""
+    """A worker to pretend: its name, its kind of device, its byte budget, and the weights that it holds when it first
+    comes up, the least recently used first."""
 
     name: str
     device: str = "cpu"
     budget_bytes: int = 1 << 40
+    resident: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,9 @@ class Simulation:
         or two."""
         for state in self._workers.values():
             self._come_up(state, 0.0)
+            for weights in state.worker.resident:
+                state.resident.add(weights)
+                self._tell(state, 0.0, Loaded(state.worker.name, weights, 0.0, 0))
         for kill in self._faults.kills:
             self._agenda.at(kill.at, lambda now, k=kill: self._kill(self._workers[k.worker], k.back_s, now))  # type: ignore[misc]
         order: list[str] = []

@@ -92,6 +92,8 @@ class RecordedWorld:
     recorded: Mapping[str, Recorded]
     jitter: bool = False
     service: Service = Service()
+    # Interpolated once: a run asks for the same few numbers of rows again and again.
+    _peeks: dict[tuple[str, int], float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def wire_s(self) -> float:
@@ -104,9 +106,12 @@ class RecordedWorld:
         if seen:
             seconds = seen[int(rng.integers(len(seen)))]
         else:
-            seconds = app.peek.latency.seconds(request.rows) if app.peek and app.peek.latency else 0.0
+            seconds = self._peek_s(app, request.rows)
         if recorded.counts is None:
             return seconds, None
+        if request.rows == 1:
+            first = recorded.sample(request, 0)
+            return seconds, recorded.counts[first : first + 1]
         return seconds, recorded.counts[[recorded.sample(request, row) for row in range(request.rows)]]
 
     def scores(self, command: RunBatch, requests: Mapping[str, Request]) -> Floats:
@@ -130,6 +135,12 @@ class RecordedWorld:
         if seen:
             return seen[int(rng.integers(len(seen)))]
         return self._variant(application, variant).timing[device].load_s
+
+    def _peek_s(self, app: Application, rows: int) -> float:
+        key = (app.name, rows)
+        if key not in self._peeks:
+            self._peeks[key] = app.peek.latency.seconds(rows) if app.peek and app.peek.latency else 0.0
+        return self._peeks[key]
 
     def _variant(self, application: str, variant: str) -> Variant:
         return self.applications[application].variant(variant)

@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -58,7 +58,9 @@ class JournalWriter:
         _make_room(path)
         self._file: BinaryIO = path.open("wb")
         self._encoder = msgspec.msgpack.Encoder(enc_hook=_encode_array)
-        header = Header(VERSION, msgspec.to_builtins(spec), tuple(applications))
+        # Streams end before the scheduler begins: a replay has no use for them.
+        plain = tuple(replace(application, stream=None) for application in applications)
+        header = Header(VERSION, msgspec.to_builtins(spec), plain)
         self._write(self._encoder.encode(header))
         self._file.flush()
 

@@ -88,6 +88,9 @@ class RemoteRuntime:
                 raise BackendError(reply.error)
         raise WorkerFailed(f"a batch was answered by {reply!r}")
 
+    def prove(self, variant: Variant, classes: int, inputs: Inputs) -> Scores:
+        return self.run(variant, classes, inputs)
+
     def unload(self, weights: str) -> None:
         reply = self._ask(frames.UnloadModel(weights))
         if not isinstance(reply, frames.ModelUnloaded):

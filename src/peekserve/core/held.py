@@ -1,0 +1,76 @@
+"""A plan that is given away bit by bit: each batch goes to its worker only when that worker is nearly free.
+
+What a worker was given cannot be taken back without asking it, and the answer may come too late. So a plan that shall
+stay open to change is held here, and its rows stay what they were: they wait, are doomed, cancelled and answered like
+any others, and a batch that comes up is what is left of it.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from peekserve.core.backlog import WAITING, Backlog, Slots
+from peekserve.core.ledger import Ledger
+from peekserve.domain.messages import Batch, Plan
+from peekserve.domain.request import RowRef
+
+
+@dataclass(frozen=True, slots=True)
+class _Meant:
+    """A batch of the plan, and whose its rows were when it was planned."""
+
+    batch: Batch
+    slots: tuple[int, ...]
+    refs: tuple[RowRef, ...]
+
+
+class Held:
+    """Batches by worker, in the order of the plan."""
+
+    def __init__(self, backlog: Backlog, ledger: Ledger) -> None:
+        self._backlog = backlog
+        self._ledger = ledger
+        self._queues: dict[str, deque[_Meant]] = {}
+
+    def hold(self, plan: Plan, slots: Slots, workers: Sequence[str]) -> None:
+        """This plan in place of the last; `slots` and `workers` are those that it was made for."""
+        self._queues.clear()
+        backlog = self._backlog
+        for batch in plan.batches:
+            own = tuple(slots[np.asarray(batch.rows, dtype=np.int64)].tolist())
+            refs = tuple(RowRef(backlog.request[s], backlog.row[s]) for s in own)
+            self._queues.setdefault(workers[batch.worker], deque()).append(_Meant(batch, own, refs))
+
+    def slots(self) -> Slots:
+        """All rows that wait for their batch, in order of arrival."""
+        kept = [s for queue in self._queues.values() for meant in queue for s in self._left(meant)]
+        slots = np.array(kept, dtype=np.int64)
+        return slots[np.argsort(self._backlog.sequence[slots], kind="stable")]
+
+    def next_for(self, worker: str) -> tuple[Batch, Slots] | None:
+        """The next batch of this worker, over these slots; it is no longer held."""
+        queue = self._queues.get(worker, deque())
+        while queue:
+            meant = queue.popleft()
+            left = self._left(meant)
+            if left:
+                b = meant.batch
+                return Batch(b.worker, b.lane, b.variant, range(len(left)), b.closed), np.array(left)
+        self._queues.pop(worker, None)
+        return None
+
+    def has(self, worker: str) -> bool:
+        return worker in self._queues
+
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
+    def _left(self, meant: _Meant) -> list[int]:
+        backlog, ledger = self._backlog, self._ledger
+        return [
+            s
+            for s, ref in zip(meant.slots, meant.refs, strict=True)
+            if ledger.owns(s, ref) and backlog.state[s] == WAITING
+        ]

@@ -1,0 +1,129 @@
+"""Panels as pictures, in the paper's form: bars with error bars, curves with bands. The only file with matplotlib."""
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from peekserve.experiments.spec import Panel
+from peekserve.experiments.table import Interval
+
+# One look for each approach in all figures; told apart without colour by line and marker.
+_STYLES = (
+    ("#4477aa", "o", "-"),
+    ("#ee6677", "s", "--"),
+    ("#228833", "^", "-."),
+    ("#aa3377", "D", "-"),
+    ("#ccbb44", "v", ":"),
+)
+_FIXED = {"lo-edf": 0, "lo-priority": 1, "grouped": 2, "sneakpeek": 3, "maxacc-edf": 4}
+_MANY = 8
+
+
+def draw(panels: Sequence[Panel], title: str, paths: Sequence[Path]) -> bool:
+    """Draw the panels side by side into each path, by its suffix. False, and nothing drawn, without matplotlib (the
+    extra `plots`)."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return False
+    import matplotlib
+
+    matplotlib.use("Agg")
+    # The same bytes on every run: no date, no random ids, and text that stays text.
+    matplotlib.rcParams.update({"svg.hashsalt": "peekserve", "svg.fonttype": "none", "font.size": 9})
+    from matplotlib import pyplot
+
+    long = any(len(p.categories) > _MANY for p in panels)
+    many = len(panels)
+    columns = 1 if long else min(many, 2) if many == 4 else many
+    lines = math.ceil(many / columns)
+    tall = [0.8 + 0.22 * len(p.categories) if len(p.categories) > _MANY else 3.4 for p in panels]
+    heights = tall if long else [3.4] * lines
+    figure, grid = pyplot.subplots(
+        lines,
+        columns,
+        figsize=(9.5 if long else 5.2 * columns, sum(heights)),
+        squeeze=False,
+        height_ratios=heights,
+    )
+    for axes, panel in zip(grid.ravel(), panels, strict=False):
+        if len(panel.categories) > _MANY:
+            _lying(axes, panel)
+        elif panel.categories:
+            _bars(axes, panel)
+        else:
+            _lines(axes, panel)
+    figure.suptitle(title)
+    figure.tight_layout()
+    for path in paths:
+        figure.savefig(path, dpi=110, metadata={"Date": None} if path.suffix == ".svg" else None)
+    pyplot.close(figure)
+    return True
+
+
+def _lines(axes: Any, panel: Panel) -> None:
+    for number, series in enumerate(panel.series):
+        colour, marker, line = _style(series.label, number)
+        found = [Interval.of(v) for v in series.values]
+        xs = list(series.x)
+        marker = marker if len(xs) <= 25 else ""
+        axes.plot(
+            xs, [f.measured for f in found], line, color=colour, marker=marker, ms=4, label=series.label
+        )
+        axes.fill_between(xs, [f.low for f in found], [f.high for f in found], color=colour, alpha=0.18, lw=0)
+    _dress(axes, panel)
+
+
+def _bars(axes: Any, panel: Panel) -> None:
+    width = 0.8 / len(panel.series)
+    for number, series in enumerate(panel.series):
+        colour = _style(series.label, number)[0]
+        found = [Interval.of(v) for v in series.values]
+        at = [x + (number - (len(panel.series) - 1) / 2) * width for x in series.x]
+        axes.bar(at, [f.measured for f in found], width * 0.92, color=colour, label=series.label)
+        low = [max(f.measured - f.low, 0.0) for f in found]
+        high = [max(f.high - f.measured, 0.0) for f in found]
+        axes.errorbar(
+            at, [f.measured for f in found], [low, high], fmt="none", ecolor="black", capsize=2, lw=1
+        )
+    crowded = sum(len(name) for name in panel.categories) > 40
+    axes.set_xticks(range(len(panel.categories)), panel.categories, rotation=15 if crowded else 0)
+    _dress(axes, panel)
+
+
+def _lying(axes: Any, panel: Panel) -> None:
+    """Many categories with long names: one line each, a point with its interval."""
+    for number, series in enumerate(panel.series):
+        found = [Interval.of(v) for v in series.values]
+        at = [-x for x in series.x]
+        low = [max(f.measured - f.low, 0.0) for f in found]
+        high = [max(f.high - f.measured, 0.0) for f in found]
+        colour = _style(series.label, number)[0]
+        axes.errorbar(
+            [f.measured for f in found], at, xerr=[low, high], fmt="o", color=colour, ms=4, capsize=2
+        )
+    axes.set_yticks([-i for i in range(len(panel.categories))], panel.categories)
+    axes.axvline(1.0, color="grey", lw=0.8)
+    if panel.log_y:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_title(panel.title, fontsize=9)
+    axes.set_xlabel(panel.y_label)
+    axes.grid(axis="x", alpha=0.3)
+
+
+def _dress(axes: Any, panel: Panel) -> None:
+    axes.set_title(panel.title, fontsize=9)
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    if panel.log_y:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0.0)
+    axes.grid(axis="y", alpha=0.3)
+    if len(panel.series) > 1:
+        axes.legend(fontsize=7)
+
+
+def _style(label: str, number: int) -> tuple[str, str, str]:
+    return _STYLES[_FIXED.get(label, number) % len(_STYLES)]

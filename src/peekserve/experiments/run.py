@@ -1,0 +1,119 @@
+"""The experiments by name: their rows, their claims, their pictures, all written to one folder."""
+
+import csv
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from peekserve.errors import InvalidConfiguration
+from peekserve.experiments.claims import Finding, judge
+from peekserve.experiments.plot import draw
+from peekserve.experiments.separation import pairs
+from peekserve.experiments.sneakpeek import deciding, estimates, optima, schedules, sweeps, unlike
+from peekserve.experiments.sneakpeek.device import PAPER, read_class
+from peekserve.experiments.sneakpeek.lab import Lab
+from peekserve.experiments.sneakpeek.recording import RECORDED, load
+from peekserve.experiments.spec import Experiment
+from peekserve.experiments.table import Row, Table
+
+# How many of how many jobs are done.
+Progress = Callable[[int, int], None]
+
+_FAMILIES = (estimates, schedules, sweeps, unlike, optima, deciding)
+_ORDER = [f"sneakpeek-fig{n}" for n in range(3, 17)] + ["sneakpeek-optima", "sneakpeek-setting"]
+EXPERIMENTS: Mapping[str, Experiment] = {
+    e.name: e
+    for e in sorted(
+        (e for family in _FAMILIES for e in family.EXPERIMENTS), key=lambda e: _ORDER.index(e.name)
+    )
+}
+WINDOWS, SMALL_WINDOWS = 12, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an experiment found. `files`: what was written."""
+
+    experiment: Experiment
+    table: Table
+    findings: Sequence[Finding]
+    summary: Mapping[str, object]
+    files: Sequence[Path] = ()
+
+
+def find(name: str) -> Experiment:
+    """Raises InvalidConfiguration for an unknown name, with the nearest one."""
+    if name not in EXPERIMENTS:
+        near = get_close_matches(name, EXPERIMENTS, n=1, cutoff=0.0)[0]
+        raise InvalidConfiguration(
+            f"no experiment {name!r}; the nearest is {near!r} of {', '.join(EXPERIMENTS)}"
+        )
+    return EXPERIMENTS[name]
+
+
+def laboratory(small: bool = False, timing: Path = PAPER, recordings: Path = RECORDED) -> Lab:
+    """The recordings and a device class. Raises DataUnavailable where a recording is missing."""
+    device = read_class(timing)
+    recorded = {name: load(name, recordings) for name in device.applications}
+    return Lab(device, recorded, SMALL_WINDOWS if small else WINDOWS)
+
+
+def run(
+    experiment: Experiment,
+    lab: Lab,
+    seeds: int | None = None,
+    small: bool = False,
+    progress: Progress = lambda done, whole: None,
+) -> Result:
+    """All jobs of an experiment for every seed, and what its claims make of the rows. Same seeds, same rows; times to
+    decide excepted, which are measured."""
+    many = seeds or (experiment.small_seeds if small else experiment.seeds)
+    jobs = experiment.jobs(lab)
+    rows: list[Row] = []
+    for number, job in enumerate(jobs):
+        for seed in range(many):
+            progress(number * many + seed, len(jobs) * many)
+            rows.extend(job(seed))
+    progress(len(jobs) * many, len(jobs) * many)
+    table = Table(rows)
+    findings = judge(experiment.name, experiment.measure(table))
+    summary: dict[str, object] = {
+        "name": experiment.name,
+        "what": experiment.what,
+        "seeds": many,
+        "windows": lab.windows,
+        "device": lab.device.name,
+        "claims": [{k: _finite(v) for k, v in f.as_json().items()} for f in findings],
+    }
+    summary["separation"] = [pair.as_json() for pair in pairs(experiment.panels(table))]
+    if experiment.tables is not None:
+        summary["tables"] = experiment.tables(table)
+    return Result(experiment, table, findings, summary)
+
+
+def write(result: Result, out: Path, png: bool = True) -> Result:
+    """rows.csv, summary.json and the picture, as svg and png, into `out`. Without matplotlib there is no picture."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = [out / "rows.csv", out / "summary.json"]
+    columns = dict.fromkeys(column for row in result.table.rows for column in row)
+    with files[0].open("w", newline="") as stream:
+        sheet = csv.DictWriter(stream, list(columns), lineterminator="\n")
+        sheet.writeheader()
+        sheet.writerows({k: _short(v) for k, v in row.items()} for row in result.table.rows)
+    files[1].write_text(json.dumps(result.summary, indent=1) + "\n")
+    pictures = [out / "figure.svg"] + [out / "figure.png"] * png
+    if draw(result.experiment.panels(result.table), result.experiment.what, pictures):
+        files += pictures
+    return Result(result.experiment, result.table, result.findings, result.summary, files)
+
+
+def _short(value: object) -> object:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _finite(value: object) -> object:
+    # JSON has no NaN: what could not be measured is null.
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,1 @@
+"""From the archives that data sets are published as to the arrays that our loaders read; numpy alone."""

@@ -1,0 +1,46 @@
+"""What `peekserve profile` says beside its table."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+
+from peekserve.cli.profile import _as_json, notes, table
+from peekserve.domain.application import Application, PeekSpec, Score, Variant
+from peekserve.domain.profile import Quality
+from peekserve.peeking.choosing import Choice
+
+SURE = Quality.from_confusion(np.array([[8, 2, 0], [1, 9, 0], [0, 5, 5]]))
+UNSURE = Quality.from_confusion(np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]]))
+CHOICE = Choice(7, ((5, -0.5), (7, -0.25)))
+
+
+def an_application(quality: Quality, **kwargs) -> Application:
+    variant = Variant("net", "1", "net", quality=quality)
+    return Application("ecg", ("normal", "ectopic", "other"), (variant,), (0.5,) * 3, **kwargs)
+
+
+def test_nothing_is_said_of_what_needs_no_saying():
+    assert notes(an_application(SURE), None) == []
+
+
+def test_a_recall_that_is_a_guess_is_marked_and_explained():
+    told = notes(an_application(UNSURE), None)
+    assert told == ["* no validation sample of other: that recall is (0 + 1) / (0 + 3), a guess"]
+    cells = list(table(an_application(UNSURE), "cpu").columns[2].cells)
+    assert cells == ["0.33* other"]
+    peek = PeekSpec((), (), quality=UNSURE)
+    assert notes(an_application(SURE, peek=peek), None) == told
+
+
+def test_a_chosen_k_is_told_with_its_scores():
+    assert notes(an_application(SURE), CHOICE) == [
+        "peek: k = 7 by cross-validation (log score of 5: -0.5000, 7: -0.2500)"
+    ]
+    told = json.loads(json.dumps(_as_json(an_application(SURE), "cpu", CHOICE)))
+    assert told["neighbours"] == {"k": 7, "log_scores": {"5": -0.5, "7": -0.25}}
+
+
+def test_another_score_is_told_beside_accuracy():
+    app = replace(an_application(SURE), score=Score.QUADRATIC)
+    assert notes(app, None) == ["quadratic: net 0.733"]

@@ -1,0 +1,165 @@
+"""`peekserve schedule`, and the outputs that docs/windows.md shows. `python tests/cli/test_schedule.py` writes them
+anew."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from peekserve.cli.main import app
+from peekserve.cli.schedule import planned, view_of
+from peekserve.errors import InvalidConfiguration, TooLarge
+from peekserve.policies import POLICIES
+from peekserve.registry.window import parse_window, read_window
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "windows.md"
+EXAMPLES = sorted((ROOT / "docs" / "windows").glob("*.json"))
+SHOWN = re.compile(r"^    \$ peekserve schedule (docs/windows/\S+) --policy (\S+)\n((?:    .*\n)+)", re.M)
+
+
+def output(*arguments: str) -> str:
+    done = CliRunner().invoke(app, ["schedule", *arguments], env={"COLUMNS": "150"})
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def block(example: str, policy: str) -> str:
+    text = output(str(ROOT / example), "--policy", policy)
+    return "".join(f"    {line}".rstrip() + "\n" for line in text.rstrip().splitlines())
+
+
+def without_times(text: str) -> list[str]:
+    """Times to decide have two decimals, planned ones have one. How wide a column is hangs on what stands in it."""
+    return re.sub(r"[ ━─]+", " ", re.sub(r"\d+\.\d\d ms", "ms", text)).splitlines()
+
+
+def test_the_page_shows_what_the_commands_print():
+    shown = SHOWN.findall(PAGE.read_text())
+    assert {example for example, _, _ in shown} == {f"docs/windows/{path.name}" for path in EXAMPLES}
+    assert len(EXAMPLES) == 3
+    for example, policy, text in shown:
+        assert without_times(block(example, policy)) == without_times(text), f"{example} {policy}"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_nobody_beats_the_optimum_of_an_example(path: Path):
+    found = json.loads(output(str(path), "--policy", "all", "--json"))["policies"]
+    assert [one["policy"] for one in found] == list(POLICIES)
+    best = found[-1]
+    assert best["proven"]
+    for one in found:
+        assert one["utility"] <= best["utility"] + 1e-9
+        assert one["utility"] == pytest.approx(sum(row["utility"] for row in one["rows"]), abs=1e-7)
+        assert one["decision_s"] > 0.0
+        outcomes = [row["outcome"] for row in one["rows"]]
+        batched = sorted(row for batch in one["batches"] for row in batch["rows"])
+        assert batched == [i for i, outcome in enumerate(outcomes) if outcome == "batch"]
+        assert one["refused"] == [i for i, outcome in enumerate(outcomes) if outcome == "refused"]
+        for batch in one["batches"]:
+            assert all(one["rows"][row]["finish_s"] == batch["finish_s"] for row in batch["rows"])
+
+
+# ---- the view --------------------------------------------------------------------------------------------------
+
+WINDOW = {
+    "applications": {
+        "ecg": {
+            "classes": ["normal", "other"],
+            "frequencies": [0.75, 0.25],
+            "prior": {"strong": {"normal": 3, "other": 1}},
+            "peek": {"recalls": [0.8, 0.4]},
+            "variants": {
+                "cnn": {"recalls": [0.9, 0.5], "latency_s": 0.01, "load_s": 0.002, "bytes": 10},
+                "wide": {"recalls": [0.8, 0.9], "latency_s": 0.02, "bytes": 20},
+            },
+        }
+    },
+    "budget_bytes": 20,
+    "resident": ["ecg/cnn"],
+    "free_s": 0.005,
+    "rows": [
+        {"application": "ecg", "deadline_s": 0.1, "waited_s": 0.02, "theta": [0.3, 0.7], "penalty": "linear"},
+        {"application": "ecg", "deadline_s": 0.1, "counts": [1, 3]},
+        {"application": "ecg", "deadline_s": 0.1, "pinned": "wide"},
+    ],
+}
+
+
+def test_the_view_is_what_the_file_says():
+    view = view_of(parse_window(json.dumps(WINDOW).encode(), "w.json"))
+    assert view.accuracy[0].tolist() == pytest.approx(
+        [0.3 * 0.9 + 0.7 * 0.5, 0.3 * 0.8 + 0.7 * 0.9], abs=1e-15
+    )
+    assert view.accuracy[1].tolist() == pytest.approx([0.5 * (0.9 + 0.5), 0.5 * (0.8 + 0.9)])
+    assert view.accuracy[2].tolist() == pytest.approx([0.75 * 0.9 + 0.25 * 0.5, 0.75 * 0.8 + 0.25 * 0.9])
+    assert view.likely.tolist() == [1, -1, -1]
+    assert view.instant[:2].tolist() == pytest.approx([0.7, 0.7])
+    assert np.isnan(view.instant[2])
+    assert view.deadline_s.tolist() == pytest.approx([0.12, 0.1, 0.1])
+    assert view.penalty.tolist() == [1, 0, 0]
+    assert view.allowed.tolist() == [[True, True], [True, True], [False, True]]
+    [worker] = view.workers
+    assert (worker.free_at, worker.resident, worker.budget) == (0.005, (0,), 20.0)
+    assert view.lanes[0].profiled.tolist() == pytest.approx([0.8, 0.825])
+
+
+def test_a_switch_of_the_file_overrides_the_policys_own():
+    window = parse_window(json.dumps({**WINDOW, "switches": {"short_circuit": True}}).encode(), "w.json")
+    found = planned(window, view_of(window), "lo-edf", {})
+    assert (found.switches.short_circuit, found.switches.aware) == (True, False)
+
+
+# ---- what goes wrong -------------------------------------------------------------------------------------------
+
+
+def test_options_reach_the_policy_they_belong_to():
+    example = str(EXAMPLES[0])
+    found = json.loads(output(example, "--policy", "sneakpeek", "--option", "tau_s=0.5", "--json"))
+    assert found["options"] == {"tau_s": 0.5}
+    both = ("--policy", "grouped,optimal", "--option", "optimal.max_labels=3e5", "--json")
+    assert [p["options"] for p in json.loads(output(example, *both))["policies"]] == [{}, {"max_labels": 3e5}]
+    for bad, why in (
+        ("tau_s", "is not NAME=NUMBER"),
+        ("tau_s=fast", "is not NAME=NUMBER"),
+        ("taus=1", "nearest is 'tau"),
+        ("grouped.tau_s=1", "POLICY one of sneakpeek"),
+    ):
+        with pytest.raises(InvalidConfiguration, match=why):
+            output(example, "--policy", "sneakpeek", "--option", bad)
+
+
+def test_an_optimum_that_cannot_be_proven_is_never_shown_as_one():
+    example = next(str(path) for path in EXAMPLES if path.stem == "one-model-at-a-time")
+    with pytest.raises(TooLarge, match="not proven after max_labels=5"):
+        output(example, "--policy", "optimal", "--option", "max_labels=5")
+    few = ("--option", "optimal.max_labels=5")
+    assert "not proven after max_labels=5" in output(example, "--policy", "grouped,optimal", *few)
+    inexact = output(example, "--policy", "optimal", *few, "--option", "optimal.strict=0")
+    assert "NOT proven" in inexact
+
+
+def test_an_unknown_policy_names_the_nearest():
+    with pytest.raises(InvalidConfiguration, match="nearest is 'optimal'"):
+        output(str(EXAMPLES[0]), "--policy", "optimum")
+
+
+def test_a_bad_file_is_said_with_its_place(tmp_path: Path):
+    path = tmp_path / "w.json"
+    path.write_text(EXAMPLES[0].read_text().replace('"deadline_s"', '"deadline"', 1))
+    with pytest.raises(InvalidConfiguration, match=r"w\.json:\d+: rows\[0\]: unknown key 'deadline'"):
+        read_window(path)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(
+        SHOWN.sub(
+            lambda m: f"    $ peekserve schedule {m[1]} --policy {m[2]}\n{block(m[1], m[2])}",
+            PAGE.read_text(),
+        )
+    )

@@ -30,7 +30,11 @@ def show(as_json: bool) -> None:
         return
     table = Table(header_style="bold")
     for column in ("data set", "for", "what", "licence", "size", "sha256", "here"):
-        table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
+        right = column == "size"
+        # A name is there to be copied: it stays whole in a narrow terminal, the rest folds.
+        table.add_column(
+            column, justify="right" if right else "left", overflow="fold", no_wrap=column == "data set"
+        )
     for dataset, path in found:
         kind = "no" if path is None else str(path)
         if path and sums[dataset.name] != dataset.sha256:

@@ -109,6 +109,14 @@ def test_all_contenders_of_a_seed_serve_the_same_requests():
     assert two.asked[0][0].deadline_s - one.asked[0][0].deadline_s == pytest.approx(0.15)
 
 
+def test_a_quicker_device_has_shorter_deadlines():
+    lab = a_lab()
+    quick = replace(lab, device=replace(lab.device, window_s=0.01))
+    assert Stage(quick, Setting(deadline_s=0.3, spread_s=0.0), 0).asked[0][0].deadline_s == pytest.approx(
+        0.03
+    )
+
+
 def test_copies_have_weights_of_their_own():
     stage = Stage(a_lab(), Setting(applications=7, requests=24), 0)
     weights = [v.weights for app in stage.applications for v in app.variants]

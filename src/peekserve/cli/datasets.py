@@ -29,24 +29,27 @@ def show(as_json: bool) -> None:
         print(json.dumps([_facts(dataset, path, sums[dataset.name]) for dataset, path in found], indent=2))
         return
     table = Table(header_style="bold")
-    for column in ("data set", "for", "what", "licence", "size", "sha256", "here"):
-        right = column == "size"
-        # A name is there to be copied: it stays whole in a narrow terminal, the rest folds.
+    for column in ("data set", "for", "licence", "size", "sha256", "here"):
+        # A name is there to be copied: it stays whole in a narrow terminal.
         table.add_column(
-            column, justify="right" if right else "left", overflow="fold", no_wrap=column == "data set"
+            column, justify="right" if column == "size" else "left", no_wrap=column == "data set"
         )
+    say = console()
     for dataset, path in found:
-        kind = "no" if path is None else str(path)
-        if path and sums[dataset.name] != dataset.sha256:
-            kind += " (converted from the published archive, or changed: another checksum)"
+        here = "no" if path is None else "yes" if sums[dataset.name] == dataset.sha256 else "other checksum"
         size = f"{dataset.size / 1e6:.1f} MB"
-        table.add_row(
-            dataset.name, dataset.application, dataset.what, dataset.licence, size, dataset.sha256[:12], kind
+        table.add_row(dataset.name, dataset.application, dataset.licence, size, dataset.sha256[:12], here)
+    say.print(table)
+    for dataset, path in found:
+        say.print(
+            f"{dataset.name}: {dataset.what}" + (f"\n  {path}" if path else ""), markup=False, soft_wrap=True
         )
-    table.caption = (
-        f"`peekserve data fetch NAME` puts data into {own_home()}; {VARIABLE} names another folder."
+    say.print(
+        f"`peekserve data fetch NAME` puts data into {own_home()}; {VARIABLE} names another folder. A file of another "
+        "checksum was converted from the published archive, or changed.",
+        markup=False,
+        soft_wrap=True,
     )
-    console().print(table)
 
 
 def _facts(dataset: Dataset, path: Path | None, found: str) -> dict[str, object]:

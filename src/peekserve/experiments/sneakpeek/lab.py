@@ -19,6 +19,7 @@ from peekserve.sim.window import Asked, Got, Windows, a_window
 from peekserve.sim.world import Recorded
 
 DEVICE = "paper"
+PAPER_WINDOW_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +71,19 @@ class Lab:
     windows: int = 15
 
     @property
+    def scale(self) -> float:
+        """How long the device's window is beside the paper's: by this factor the times of a Setting are meant."""
+        return self.device.window_s / PAPER_WINDOW_S
+
+    @property
     def names(self) -> list[str]:
         return list(self.recordings)
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What differs from point to point; None: as the device class has it.
+    """What differs from point to point; None: as the device class has it. Times are the paper's: on a device with
+    another window they are longer or shorter by as much as that is.
 
     `resident`: models that fit at once; 0 means all. `warm`: the memory is full when a window begins, with the best
     variants of the applications in turn. `applications`: copies with weights of their own beyond the recorded ones.
@@ -135,7 +142,11 @@ class Stage:
     def penalty(self) -> Penalty:
         """The setting's penalty, at its own width if it has one."""
         own = self._lab.device.penalty(self._setting.penalty)
-        return own if self._setting.width_s is None else replace(own, width=self._setting.width_s)
+        return (
+            own
+            if self._setting.width_s is None
+            else replace(own, width=self._setting.width_s * self._lab.scale)
+        )
 
     def with_penalty(self) -> list[Application]:
         """The applications, their queries penalised as the setting has it."""
@@ -166,8 +177,9 @@ class Stage:
             app.name: list(range(number * n, (number + 1) * n))
             for app, n in zip(self.applications, each, strict=True)
         }
-        deadline_s = device.deadline_s if setting.deadline_s is None else setting.deadline_s
-        spread_s = device.spread_s if setting.spread_s is None else setting.spread_s
+        scale = self._lab.scale
+        deadline_s = device.deadline_s if setting.deadline_s is None else setting.deadline_s * scale
+        spread_s = device.spread_s if setting.spread_s is None else setting.spread_s * scale
         rng = np.random.default_rng([11, seed, number])
         return a_window(samples, rng, device.window_s, deadline_s, spread_s)
 

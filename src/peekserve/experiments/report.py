@@ -27,7 +27,7 @@ def markdown(summaries: Sequence[Mapping[str, Any]]) -> str:
         lines = [
             f"### {one['name']}: {one['what']}",
             "",
-            f"{one['seeds']} seeds, {one['windows']} windows each, {one['device']}.",
+            f"Seeds: {one['seeds']}, of {one['windows']} windows each. Times: {one['device']}.",
             "",
             "| the paper | measured here | value | 95% | holds |",
             "| --- | --- | --- | --- | --- |",

@@ -116,7 +116,7 @@ def utilities(rows: Sequence[Row]) -> Floats:
 def weighted_f1(rows: Sequence[Row]) -> float:
     """The weighted F1 of what was answered; over several applications its mean, by rows. nan without an answer."""
     total, count = 0.0, 0
-    for name in {r.application for r in rows}:
+    for name in dict.fromkeys(r.application for r in rows):  # in order: a sum depends on it
         own = [r for r in rows if r.application == name and r.said]
         factor = _f1_factors(own)
         for r in own:

@@ -79,7 +79,7 @@ def named(names: Sequence[str]) -> list[Dataset]:
     by_name = DATASETS | {dataset.application: dataset for dataset in DATASETS.values()}
     unknown = [name for name in names if name not in by_name]
     if unknown:
-        raise DataUnavailable(f"there is no data set {unknown[0]!r}; there are {', '.join(DATASETS)}")
+        raise DataUnavailable(f"there is no data set {unknown[0]!r}; there are {', '.join(by_name)}")
     return list(dict.fromkeys(by_name[name] for name in names or CONVERT))
 
 
@@ -97,14 +97,14 @@ def get(names: Sequence[str], to: Path | None, source: str | None, again: bool, 
     for dataset in chosen:
         here = home / dataset.file if to else find(dataset.file)
         if here is not None and here.is_file() and not again:
-            screen.print(f"{dataset.name}: here already, {here}; --again gets it anew")
+            screen.print(f"{dataset.name}: here already, {here}; --again gets it anew", markup=False, soft_wrap=True)
             results.append({"name": dataset.name, "path": str(here), "fetched": False})
             continue
         try:
             made = _with_a_bar(dataset, home)
         except PeekserveError as error:
             failed += 1
-            screen.print(f"peekserve: {dataset.name}: {error}", markup=False)
+            screen.print(f"peekserve: {dataset.name}: {error}", markup=False, soft_wrap=True)
             results.append({"name": dataset.name, "fetched": False, "error": str(error)})
             continue
         screen.print(f"{dataset.name}: {made.path} ({made.size / 1e6:.1f} MB, {dataset.licence})")

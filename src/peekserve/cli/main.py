@@ -193,7 +193,11 @@ def main() -> None:
     except (InvalidConfiguration, InvalidData, InvalidModel) as error:
         print(f"peekserve: {error}", file=sys.stderr)
         sys.exit(3)
-    except (PeekserveError, OSError) as error:
+    except OSError as error:
+        plain = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error
+        print(f"peekserve: {plain}", file=sys.stderr)
+        sys.exit(1)
+    except PeekserveError as error:
         print(f"peekserve: {error}", file=sys.stderr)
         sys.exit(1)
 

@@ -181,7 +181,8 @@ def table(app: Application, device: str) -> Table:
         "memory",
     )
     for column in columns:
-        shown.add_column(column, justify="left" if column == "variant" else "right")
+        name = column == "variant"  # stays whole in a narrow terminal
+        shown.add_column(column, justify="left" if name else "right", no_wrap=name)
     for variant in app.variants:
         timing = variant.timing.get(device)
         shown.add_row(variant.name, *_quality_cells(app, variant.quality), *_timing_cells(timing))

@@ -83,7 +83,7 @@ def schedule(path: Path, policy: str, options: Sequence[str], as_json: bool) -> 
     """
     window = read_window(path)
     view = view_of(window)
-    names = list(POLICIES) if policy == "all" else [name.strip() for name in policy.split(",")]
+    names = list(POLICIES if policy == "all" else dict.fromkeys(name.strip() for name in policy.split(",")))
     given = read_options(options, names)
     found = []
     for name in names:
@@ -281,10 +281,10 @@ def compare(found: Sequence[Planned]) -> None:
         ("policy",),
         ("utility", "own belief", "batches", "instant", "refused", "left", "decided in"),
     )
-    best = max(one.utility for one in found if one.error is None)
+    best = max((one.utility for one in found if one.error is None), default=0.0)
     for one in found:
         if one.error is not None:
-            table.add_row(one.policy, one.error, style="red")
+            table.add_row(one.policy, "no plan", style="red")
             continue
         counts = (len(one.batches), len(one.instant), len(one.refused), len(one.left))
         table.add_row(
@@ -295,13 +295,18 @@ def compare(found: Sequence[Planned]) -> None:
             f"{one.decision_s * 1e3:.2f} ms",
             style="bold green" if one.utility >= best - 1e-9 else None,
         )
-    console().print(table)
+    out = console()
+    out.print(table)
+    for one in found:
+        if one.error is not None:
+            out.print(f"{one.policy}: {one.error}", markup=False, soft_wrap=True)
 
 
 def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", header_style="bold")
     for name in words:
-        table.add_column(name)
+        # Names stay whole in a narrow terminal; a long batch goes on in the next line.
+        table.add_column(name, no_wrap=name != "rows")
     for name in numbers:
         table.add_column(name, justify="right")
     return table

@@ -12,7 +12,7 @@ from peekserve.errors import InvalidConfiguration
 from peekserve.experiments.claims import Finding, judge
 from peekserve.experiments.plot import draw
 from peekserve.experiments.separation import pairs
-from peekserve.experiments.sneakpeek import deciding, estimates, optima, schedules, sweeps, unlike
+from peekserve.experiments.sneakpeek import deciding, estimates, live, optima, schedules, sweeps, unlike
 from peekserve.experiments.sneakpeek.device import PAPER, read_class
 from peekserve.experiments.sneakpeek.lab import Lab
 from peekserve.experiments.sneakpeek.recording import RECORDED, load
@@ -22,8 +22,12 @@ from peekserve.experiments.table import Row, Table
 # How many of how many jobs are done.
 Progress = Callable[[int, int], None]
 
-_FAMILIES = (estimates, schedules, sweeps, unlike, optima, deciding)
-_ORDER = [f"sneakpeek-fig{n}" for n in range(3, 17)] + ["sneakpeek-optima", "sneakpeek-setting"]
+_FAMILIES = (estimates, schedules, sweeps, unlike, optima, deciding, live)
+_ORDER = [f"sneakpeek-fig{n}" for n in range(3, 17)] + [
+    "sneakpeek-optima",
+    "sneakpeek-setting",
+    "sneakpeek-live",
+]
 EXPERIMENTS: Mapping[str, Experiment] = {
     e.name: e
     for e in sorted(

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from peekserve.domain.messages import Arrived, BatchDone, Load, Peek, Peeked, RunBatch
+from peekserve.domain.messages import Arrived, BatchDone, Load, Peek, Peeked, RunBatch, WakeAt, Woke, WorkerUp
 from peekserve.sim.world import Service
 from peekserve.state.journal import JournalReader
 
@@ -21,14 +21,16 @@ _K = TypeVar("_K")
 
 @dataclass(slots=True)
 class Seen:
-    """What one run's journal tells. `paces`: what each batch took over what was predicted, loads apart. `loads_s`: from
-    the moment that a worker could begin until it took up the batch that the load was for. `peeks_s`: from asking to
-    knowing. `ways_s`: from a command to an idle worker, and from the end of a batch to the front's knowing it."""
+    """What one run's journal tells. `paces`: what each batch took over its profile's median, loads apart, and from the
+    end of the one before it if it was waiting for that. `loads_s`: from the moment that a worker could begin until it
+    took up the batch that the load was for. `peeks_s`: from asking to knowing. `ways_s`: from a command to an idle
+    worker, and from the end of a batch to the front's knowing it. `wakes_s`: how late alarms rang."""
 
     paces: dict[_Key, list[float]] = field(default_factory=lambda: defaultdict(list))
     loads_s: dict[_Key, list[float]] = field(default_factory=lambda: defaultdict(list))
     peeks_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     ways_s: list[float] = field(default_factory=list)
+    wakes_s: list[float] = field(default_factory=list)
 
 
 def seen_in(journal: Path) -> Seen:
@@ -39,11 +41,25 @@ def seen_in(journal: Path) -> Seen:
     there: list[float] = []
     from_idle: list[tuple[_Key, float]] = []
     ended_at: dict[str, float] = defaultdict(lambda: -1.0)
-    for step in JournalReader(journal):
-        loading = {command.worker for command in step.commands if isinstance(command, Load)}
+    reader = JournalReader(journal)
+    applications = {app.name: app for app in reader.header.applications}
+    devices: dict[str, str] = {}
+    alarm_at: float | None = None
+    for step in reader:
+        if isinstance(step.event, WorkerUp):
+            devices[step.event.worker] = step.event.device
+        if isinstance(step.event, Woke) and alarm_at is not None:
+            seen.wakes_s.append(max(step.now - alarm_at, 0.0))
+            alarm_at = None
+        loading: set[str] = set()  # workers whose next batch is the one that they load for
         for command in step.commands:
-            if isinstance(command, RunBatch):
+            if isinstance(command, Load):
+                loading.add(command.worker)
+            elif isinstance(command, RunBatch):
                 run[command.batch_id] = (step.now, command, command.worker in loading)
+                loading.discard(command.worker)
+            elif isinstance(command, WakeAt):
+                alarm_at = command.at if command.at > step.now else None
             elif isinstance(command, Peek) and isinstance(step.event, Arrived):
                 asked[command.request_id] = (step.now, step.event.request.application)
         if isinstance(step.event, Peeked) and step.event.request_id in asked:
@@ -54,13 +70,15 @@ def seen_in(journal: Path) -> Seen:
             sent_at, command, loaded = run.pop(done.batch_id)
             key = (command.application, command.variant)
             idle = sent_at > ended_at[command.worker]
-            if not loaded:  # what was predicted of the others holds the load, what was measured does not
-                seen.paces[key].append((done.finished_at - done.started_at) / command.predicted_s)
-                if idle:
-                    there.append(done.started_at - sent_at)
+            variant = applications[command.application].variant(command.variant)
+            curve = variant.timing[devices[command.worker]].curve(command.bucket)
+            began_at = done.started_at if idle or loaded else ended_at[command.worker]
+            seen.paces[key].append((done.finished_at - began_at) / curve.seconds(len(command.rows)))
+            if idle and not loaded:
+                there.append(done.started_at - sent_at)
             elif idle:
                 from_idle.append((key, done.started_at - sent_at))
-            else:
+            elif loaded:
                 seen.loads_s[key].append(done.started_at - ended_at[command.worker])
             seen.ways_s.append(step.now - done.finished_at)
             ended_at[command.worker] = done.finished_at
@@ -80,6 +98,7 @@ def service_of(own: Seen, everyone: Sequence[Seen]) -> Service:
         _each(own.loads_s, [s.loads_s for s in everyone]),
         _each(own.peeks_s, [s.peeks_s for s in everyone]),
         float(np.mean(own.ways_s)) if own.ways_s else 0.0,
+        float(np.mean(own.wakes_s)) if own.wakes_s else 0.0,
     )
 
 

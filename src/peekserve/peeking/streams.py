@@ -158,8 +158,9 @@ class Track:
     def _fill(self, hole: int) -> None:
         """A straight line from the sample before the hole to the one behind it."""
         low, high = self.frontier, self.frontier + hole
-        before, behind = self._span(low - 1, low)[0], self._span(high, high + 1)[0]
-        weight = (np.arange(1, hole + 1, dtype=np.float32) / np.float32(hole + 1))[:, None]
+        # In float64, where the difference of the largest samples is a number too: a finder never forgets a NaN.
+        before, behind = np.float64(self._span(low - 1, low)[0]), np.float64(self._span(high, high + 1)[0])
+        weight = (np.arange(1, hole + 1) / (hole + 1))[:, None]
         places = np.arange(low, high) % len(self._here)
         self._values[places] = before + (behind - before) * weight
         self._here[places] = True
@@ -219,9 +220,10 @@ class Stream:
         checked by the caller. The windows that are complete now."""
         self.tally.chunks += 1
         found: list[Window] = []
-        for name, values in samples.items():
+        # The leading input last: its windows would be given up for inputs that lie in this very chunk.
+        for name in sorted(samples, key=lambda name: self._tracks[name] is self._lead):
             track = self._tracks[name]
-            for frontier, afresh in track.put(first, values, self.tally):
+            for frontier, afresh in track.put(first, samples[name], self.tally):
                 if track is self._lead:
                     self._show(frontier, afresh)
                 self._collect()
@@ -321,17 +323,27 @@ def normalised(values: Samples, how: Normalise) -> Samples:
         return values
     wide = values.astype(np.float64)
     if how is Normalise.CENTRE:
-        return np.asarray(wide - np.median(wide, axis=0), np.float32)
+        return np.asarray(_within(wide - np.median(wide, axis=0), np.dtype(np.float32)), np.float32)
     spread = wide.std(axis=0)
     return np.asarray((wide - wide.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0), np.float32)
 
 
 def as_row(values: Samples, track: TrackSpec, spec: TensorSpec) -> Array:
-    """[n, channels] as one row of the input, [1, *row shape], in its datatype; whole numbers are rounded and
-    held within their range."""
+    """[n, channels] as one row of the input, [1, *row shape], in its datatype and held within its range; whole
+    numbers are rounded."""
     rest = tuple(size for axis, size in enumerate(spec.shape) if axis != track.axis)
     row = np.moveaxis(values.reshape(len(values), *rest), 0, track.axis)[None]
     if spec.dtype.kind in "iu":
-        limits = np.iinfo(spec.dtype.str)
-        row = np.clip(np.rint(row.astype(np.float64)), limits.min, limits.max).astype(np.float64)
+        row = _within(np.rint(row.astype(np.float64)), spec.dtype)
+    elif spec.dtype.itemsize < 4:
+        row = _within(row.astype(np.float64), spec.dtype)
     return np.ascontiguousarray(row.astype(spec.dtype))
+
+
+def _within(values: npt.NDArray[np.float64], dtype: np.dtype[np.generic]) -> npt.NDArray[np.float64]:
+    """Held to what the datatype can say, so that no finite value becomes an infinity or another number."""
+    limits = np.iinfo(dtype.str) if dtype.kind in "iu" else np.finfo(dtype.str)
+    low, high = float(limits.min), float(limits.max)
+    if dtype.kind in "iu" and high > limits.max:
+        high = float(np.nextafter(high, 0.0))  # 2 ** 63 - 1 is no float64
+    return np.clip(values, low, high)

@@ -16,6 +16,8 @@ from peekserve.registry.stated import by_class, prior
 
 # The device of a worker, and of a timing, that names none.
 DEVICE = "any"
+# Thirty years. Sums of far longer times would overflow, and nobody waits for them.
+LONGEST_S = 1e9
 
 _PENALTIES = {str(kind.name).lower(): kind for kind in PenaltyKind}
 
@@ -170,6 +172,8 @@ def seconds(entry: Entry) -> float:
     given = number(entry)
     if given < 0.0:
         raise entry.wrong(f"{given:g} s is a negative time")
+    if given > LONGEST_S:
+        raise entry.wrong(f"{given:g} s is more than {LONGEST_S:g} s")
     return given
 
 

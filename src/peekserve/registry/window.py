@@ -71,6 +71,8 @@ def parse_window(raw: bytes, file: str) -> WrittenWindow:
         text = raw.decode()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Misread(_not_json(raw, file, str(error))) from None
+    except RecursionError:
+        raise Misread(Problem(file, 1, "nested too deep for a window")) from None
     # To YAML, of which JSON is a part, a tab is no space. Inside a JSON string there can be none.
     entry = parse(text.replace("\t", " "), file, problems)
     window = next(entry.attempt(_window), None)

@@ -118,6 +118,7 @@ class _Infer:
             check_content(headers)
             body = await read_body(headers, receive, desk.limits.body_bytes)
             asked = read_infer(body, _header_length(headers))
+            outputs = tuple([want.name for want in asked.wanted])
             if token is None:
                 call = InferCall(
                     application=model,
@@ -125,11 +126,11 @@ class _Infer:
                     tensors=asked.tensors,
                     arrived_at=arrived_at,
                     parameters=asked.parameters,
-                    outputs=tuple([want.name for want in asked.wanted]),
+                    outputs=outputs,
                     call_deadline_s=_call_deadline_s(headers),
                 )
             else:
-                call = self._on_demand.bring(token, asked.tensors)
+                call = self._on_demand.bring(token, asked.tensors, outputs)
                 model = call.application
             held = self._on_demand.ask(call) if PARAMETER in call.parameters else None
             if isinstance(held, Wanted):

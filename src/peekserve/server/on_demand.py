@@ -24,7 +24,7 @@ from peekserve.core.catalogue import Catalogue
 from peekserve.domain.application import Application
 from peekserve.domain.messages import Answer
 from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, Source
-from peekserve.errors import InvalidRequest, NotWanted
+from peekserve.errors import InvalidRequest, NotWanted, TooFast
 from peekserve.server.accounting import Accounts
 from peekserve.server.calls import InferCall, InferReply, Tensor
 from peekserve.server.checking import EVIDENCE, check_evidence, check_outputs, deadline_s
@@ -68,7 +68,7 @@ class OnDemand:
         self._numbers = count(1)
 
     def ask(self, call: InferCall) -> InferReply | Wanted:
-        """What becomes of evidence alone. Raises InvalidRequest, InvalidTensor or UnknownApplication."""
+        """What becomes of evidence alone. Raises InvalidRequest, InvalidTensor, UnknownApplication or TooFast."""
         if call.parameters[PARAMETER] != ON_DEMAND:
             raise InvalidRequest(
                 f"parameter {PARAMETER} is {ON_DEMAND!r} or left out, not {call.parameters[PARAMETER]!r:.40}"
@@ -79,6 +79,8 @@ class OnDemand:
             raise InvalidRequest(
                 f"a request whose data come on demand brings one tensor, {EVIDENCE!r}; this one has {names}"
             )
+        if "stream" in call.parameters:
+            raise InvalidRequest("data come on demand or from a stream: leave out one of the two parameters")
         check_outputs(call.outputs)
         query, budget_s = deadline_s(application, call)
         counts = check_evidence(application, call.tensors[0], self._desk.limits.rows)
@@ -91,9 +93,7 @@ class OnDemand:
             )  # fmt: skip
             return self._answered(application, request, rows)
         if len(self._held) >= MOST_HELD:
-            raise InvalidRequest(
-                f"{MOST_HELD} requests wait for their data already; send data and evidence at once"
-            )
+            raise TooFast(f"{MOST_HELD} requests wait for their data already; send data and evidence at once")
         token = token_hex(16)
         delay_s = max(due_at - self._desk.now(), 0.0)
         timer = asyncio.get_running_loop().call_later(min(delay_s, 86_400.0), self._give_up, token)
@@ -101,16 +101,16 @@ class OnDemand:
         inputs = tuple(spec.name for spec in application.inputs)
         return Wanted(token, application.name, inputs, len(counts), due_at)
 
-    def bring(self, token: str, tensors: Sequence[Tensor]) -> InferCall:
-        """The data came: the whole call, to be submitted as any other. Raises NotWanted when nobody waits for
-        them."""
+    def bring(self, token: str, tensors: Sequence[Tensor], outputs: tuple[str, ...]) -> InferCall:
+        """The data came: the whole call, to be submitted as any other. `outputs`: those asked for with the data, which
+        are the ones that will be written. Raises NotWanted when nobody waits for them."""
         held = self._held.pop(token, None)
         if held is None:
             raise NotWanted("nobody waits for data under this token; its deadline may be over")
         held.timer.cancel()
         call = held.call
         parameters = {name: value for name, value in call.parameters.items() if name != PARAMETER}
-        return replace(call, tensors=(*call.tensors, *tensors), parameters=parameters)
+        return replace(call, tensors=(*call.tensors, *tensors), parameters=parameters, outputs=outputs)
 
     def stop(self) -> None:
         for token in list(self._held):

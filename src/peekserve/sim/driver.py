@@ -141,7 +141,8 @@ class Simulation:
             case WakeAt(at):
                 self._timer += 1
                 armed = self._timer
-                self._agenda.at(at, lambda t: self._wake(armed, t), last=True)
+                rings_at = at + self._world.wake_s if at > now else at
+                self._agenda.at(rings_at, lambda t: self._wake(armed, t), last=True)
             case Peek(request_id):
                 seconds, counts = self._world.peek(self._requests[request_id], self._rng)
                 if self._chance(self._faults.chances.peek_fails):

@@ -48,10 +48,14 @@ class Recorded:
 
 class World(Protocol):
     """All that a simulated run needs beside the scheduler. Chance comes from `rng` alone. `wire_s`: from a command to
-    the worker that takes it up, and from the end of a batch to the scheduler's knowing it, seconds each way."""
+    the worker that takes it up, and from the end of a batch to the scheduler's knowing it, seconds each way. `wake_s`:
+    how late an alarm rings."""
 
     @property
     def wire_s(self) -> float: ...
+
+    @property
+    def wake_s(self) -> float: ...
 
     def peek(self, request: Request, rng: np.random.Generator) -> tuple[float, Floats | None]:
         """(seconds, counts float64 [rows, C] or None when the peek fails)."""
@@ -73,13 +77,15 @@ class Service:
     the mean that decides whether a plan which just fits is in time. `loads_s`: likewise what swapping it in
     took, in seconds, what was unloaded for it included. `peeks_s`: application -> what its peeks took, the waiting
     for others included. `wire_s`: from a command of the front to the worker's
-    taking it up, and from the end of a batch to the front's knowing it, seconds each way.
+    taking it up, and from the end of a batch to the front's knowing it, seconds each way. `wake_s`: how late an alarm
+    rings.
     """
 
     paces: Mapping[tuple[str, str], tuple[float, ...]] = field(default_factory=dict)
     loads_s: Mapping[tuple[str, str], tuple[float, ...]] = field(default_factory=dict)
     peeks_s: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     wire_s: float = 0.0
+    wake_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,10 @@ class RecordedWorld:
     @property
     def wire_s(self) -> float:
         return self.service.wire_s
+
+    @property
+    def wake_s(self) -> float:
+        return self.service.wake_s
 
     def peek(self, request: Request, rng: np.random.Generator) -> tuple[float, Floats | None]:
         app = self.applications[request.application]

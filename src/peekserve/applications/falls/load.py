@@ -29,7 +29,7 @@ REFERENCE_PEOPLE = (7, 8, 12)
 # Not the file's own split, whose validation part has but two people who fall: two more, taken from its test part.
 VALIDATION_PEOPLE = (3, 5, 6, 14, 15)
 TEST_PEOPLE = (4, 9, 10, 11, 17)
-REFERENCE_PER_CLASS = 12
+REFERENCE_PER_CLASS = 100
 LOST = 0.35  # how often a window goes without one of the tags; at least one always stays
 PHONE_NOISE_G, TAG_NOISE_G, TAG_NOISE_TURN = 0.3, 0.3, 0.3  # the last in hundreds of degrees a second
 

@@ -1,14 +1,18 @@
 """Figures 5 and 6 again with real clocks, processes and sockets, beside the simulation of the same requests.
 
 One worker process waits out the times of the device class (a scripted runtime); what a model says of a sample is in the
-recordings, as it is in the simulation, so that a difference between the two is one of time alone. Windows follow each
-other with a pause that is long enough for the slowest policy; weights stay resident from one to the next.
+recordings, as it is in the simulation, so that a difference between the two is one of time alone. The simulation takes its
+paces, loads and ways from the live run's journal, as in the demo: half a millisecond for each of twelve batches is a lot
+beside a sigmoid of 10 ms. Windows follow each other with a pause that is long enough for the slowest policy; weights
+stay resident from one to the next.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -18,16 +22,19 @@ from peekserve.domain.application import Application, OnMiss
 from peekserve.domain.messages import Answer
 from peekserve.domain.request import Request, RowAnswer, TensorRef
 from peekserve.domain.tensors import InputMap, TensorSpec
+from peekserve.experiments.service import seen_in, service_of
 from peekserve.experiments.sneakpeek.lab import DEVICE, FIVE, Contender, Lab, Setting, Stage
 from peekserve.experiments.spec import Experiment, Job, Panel, Series
 from peekserve.experiments.table import Floats, Row, Table, best
 from peekserve.live.driver import LiveDriver
+from peekserve.live.journalling import Journalling
 from peekserve.live.loop import run
 from peekserve.results import Row as Served
 from peekserve.results import row
 from peekserve.runtimes.spec import RuntimeSpec
 from peekserve.sim.driver import Simulation, SimWorker
-from peekserve.sim.world import Recorded, RecordedWorld
+from peekserve.sim.world import Recorded, RecordedWorld, Service
+from peekserve.state.journal import JournalWriter
 from peekserve.workers.process import ProcessWorkers
 from peekserve.workers.slots import Slot
 
@@ -61,10 +68,10 @@ def requests(stage: Stage, begin_at: float, window_s: float) -> list[Request]:
     return found
 
 
-def simulated(stage: Stage, who: Contender, window_s: float) -> list[Served]:
-    """All windows in pretended time."""
+def simulated(stage: Stage, who: Contender, window_s: float, service: Service) -> list[Served]:
+    """All windows in pretended time, on a machine that differs from its profiles by `service`."""
     applications = _applications(stage)
-    world = RecordedWorld({a.name: a for a in applications}, stage.recorded)
+    world = RecordedWorld({a.name: a for a in applications}, stage.recorded, service=service)
     worker = SimWorker("gpu-0", DEVICE, stage.workers[0].budget_bytes)
     trace = requests(stage, window_s, window_s)
     settled = Simulation(_spec(who, window_s).build(applications), [worker], world).run(trace)
@@ -72,28 +79,31 @@ def simulated(stage: Stage, who: Contender, window_s: float) -> list[Served]:
     return [_served(s.request, s.answer, s.at, by_name, stage.recorded) for s in settled]
 
 
-def live(stage: Stage, who: Contender, window_s: float) -> list[Served]:
-    """All windows in real time: a front, and a worker process at the pace of the device class."""
-    return run(_live(stage, who, window_s))
+def live(stage: Stage, who: Contender, window_s: float, journal: Path) -> list[Served]:
+    """All windows in real time: a front, and a worker process at the pace of the device class. Writes a journal."""
+    return run(_live(stage, who, window_s, journal))
 
 
-async def _live(stage: Stage, who: Contender, window_s: float) -> list[Served]:
+async def _live(stage: Stage, who: Contender, window_s: float, journal: Path) -> list[Served]:
     loop, clock, applications = asyncio.get_running_loop(), WallClock(), _applications(stage)
     by_name = {a.name: a for a in applications}
     slot = Slot("gpu-0", DEVICE, stage.workers[0].budget_bytes, runtime=RuntimeSpec("scripted"))
     workers = ProcessWorkers([slot], by_name, loop, clock)
-    driver = LiveDriver(_spec(who, window_s).build(applications), applications, workers, None, clock, loop)
-    driver.start()
-    try:
-        await driver.until_ready()
-        begin_at = (ceil(clock.now() / window_s) + 2) * window_s
-        answered = [
-            asyncio.ensure_future(_ask(driver, clock, planned))
-            for planned in requests(stage, begin_at, window_s)
-        ]
-        return [_served(*each, by_name, stage.recorded) for each in await asyncio.gather(*answered)]
-    finally:
-        driver.stop()
+    spec = _spec(who, window_s)
+    driver = LiveDriver(spec.build(applications), applications, workers, None, clock, loop)
+    with JournalWriter(journal, spec, applications) as writer:
+        driver.observe(Journalling(writer))
+        driver.start()
+        try:
+            await driver.until_ready()
+            begin_at = (ceil(clock.now() / window_s) + 2) * window_s
+            answered = [
+                asyncio.ensure_future(_ask(driver, clock, planned))
+                for planned in requests(stage, begin_at, window_s)
+            ]
+            return [_served(*each, by_name, stage.recorded) for each in await asyncio.gather(*answered)]
+        finally:
+            driver.stop()
 
 
 async def _ask(driver: LiveDriver, clock: WallClock, planned: Request) -> tuple[Request, Answer, float]:
@@ -163,9 +173,14 @@ def _jobs(lab: Lab) -> Sequence[Job]:
         def job(seed: int) -> list[Row]:
             stage = Stage(lab, Setting(), seed)
             window_s = lab.device.window_s
+            with TemporaryDirectory() as folder:
+                journal = Path(folder) / "live.journal"
+                played = live(stage, who, window_s, journal)
+                seen = seen_in(journal)
+            again = simulated(stage, who, window_s, service_of(seen, [seen]))
             return [
-                _means(play(stage, who, window_s), policy=who.name, world=world, seed=seed)
-                for world, play in zip(_WORLDS, (live, simulated), strict=True)
+                _means(served, policy=who.name, world=world, seed=seed)
+                for world, served in zip(_WORLDS, (played, again), strict=True)
             ]
 
         return job

@@ -86,3 +86,13 @@ def test_the_f1_of_several_applications_is_that_of_each_by_its_rows():
     assert np.isnan(weighted_f1([a_row(0, ())]))
     mean, low, high = paired_difference(rows, rows)
     assert (mean, low, high) == (0.0, 0.0, 0.0)
+
+
+def test_what_applications_are_called_changes_no_bit_of_a_score():
+    """A sum depends on its order, and the order of a set on names and on the process."""
+    runs = [a_run(seed, Score.WEIGHTED_F1, rows=7)[2] for seed in range(9)]
+    scores = [
+        weighted_f1([replace(r, application=f"{word}{i}") for i, rows in enumerate(runs) for r in rows])
+        for word in ("app", "a", "b", "c", "heart", "sound", "fall", "x-", "y-", "z-")
+    ]
+    assert len(set(scores)) == 1

@@ -62,7 +62,7 @@ class NotWanted(PeekserveError):
 
 
 class TooFast(PeekserveError):
-    """More data than can be taken now; nothing of it was stored. Later may do."""
+    """More than can be taken now; nothing of it was stored. Later may do."""
 
 
 class NotReady(PeekserveError):

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+from rich.console import Console
 
 from peekserve.cli.profile import _as_json, notes, table
 from peekserve.domain.application import Application, PeekSpec, Score, Variant
@@ -44,3 +45,12 @@ def test_a_chosen_k_is_told_with_its_scores():
 def test_another_score_is_told_beside_accuracy():
     app = replace(an_application(SURE), score=Score.QUADRATIC)
     assert notes(app, None) == ["quadratic: net 0.733"]
+
+
+def test_a_variants_name_stays_whole_in_a_narrow_terminal(capsys):
+    variant = Variant("efficientnet-b0", "1", "net", quality=SURE)
+    app = replace(an_application(SURE), variants=(variant,))
+    Console(width=80).print(table(app, "cpu"))
+    shown = capsys.readouterr().out
+    assert "efficientnet-b0" in shown
+    assert max(map(len, shown.splitlines())) <= 80

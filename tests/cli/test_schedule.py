@@ -21,8 +21,8 @@ EXAMPLES = sorted((ROOT / "docs" / "windows").glob("*.json"))
 SHOWN = re.compile(r"^    \$ peekserve schedule (docs/windows/\S+) --policy (\S+)\n((?:    .*\n)+)", re.M)
 
 
-def output(*arguments: str) -> str:
-    done = CliRunner().invoke(app, ["schedule", *arguments], env={"COLUMNS": "150"})
+def output(*arguments: str, columns: int = 150) -> str:
+    done = CliRunner().invoke(app, ["schedule", *arguments], env={"COLUMNS": str(columns)})
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -142,6 +142,22 @@ def test_an_optimum_that_cannot_be_proven_is_never_shown_as_one():
     assert "not proven after max_labels=5" in output(example, "--policy", "grouped,optimal", *few)
     inexact = output(example, "--policy", "optimal", *few, "--option", "optimal.strict=0")
     assert "NOT proven" in inexact
+
+
+def test_a_table_of_policies_fits_eighty_columns_with_its_names_whole():
+    example = next(str(path) for path in EXAMPLES if path.stem == "one-model-at-a-time")
+    lines = output(example, "--policy", "all", columns=80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [name for name in POLICIES if not any(name in line for line in lines)] == []
+    assert not any("…" in line for line in lines)
+
+
+def test_where_no_policy_has_a_plan_the_reason_stands_below_the_table():
+    example = next(str(path) for path in EXAMPLES if path.stem == "one-model-at-a-time")
+    with pytest.raises(TooLarge):
+        output(example, "--policy", "optimal,optimal", "--option", "max_labels=1")  # named twice, asked once
+    told = output(example, "--policy", "optimal,grouped", "--option", "optimal.max_labels=1").splitlines()
+    assert told[-1].startswith("optimal: the optimum of 6 rows on 1 worker is not proven after max_labels=1")
 
 
 def test_an_unknown_policy_names_the_nearest():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from peekserve.core.planning import Rolling, Window
+from peekserve.core.spec import SchedulerSpec, windowed
 from peekserve.domain.application import OnMiss
 from peekserve.domain.messages import (
     Answer,
@@ -360,3 +361,10 @@ def test_a_load_that_ended_is_not_waited_for_again():
     [wake] = of_kind(scheduler.handle(Arrived(a_request("r2", arrived_at=0.051)), now=0.051), WakeAt)
     assert wake.at == pytest.approx(0.058)  # a lead before the batch should end
     assert len(run_until_idle_batch(scheduler, now=wake.at)) == 1
+
+
+@pytest.mark.parametrize(("length_s", "rebalance_s"), [(0.1, 0.02), (3600.0, 1e-8), (0.1234567, 0.0)])
+def test_planning_that_was_written_down_is_read_as_it_was_meant(length_s, rebalance_s):
+    spec = SchedulerSpec(planning=windowed(length_s, rebalance_s))
+    spec.build(())
+    assert float(spec.planning[7:].partition("ms")[0]) == pytest.approx(length_s * 1e3, rel=1e-9)

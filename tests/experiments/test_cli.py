@@ -9,6 +9,7 @@ import pytest
 
 from peekserve.cli import experiment as command
 from peekserve.domain.tensors import TensorSpec
+from peekserve.errors import InvalidConfiguration
 from peekserve.experiments.plot import draw
 from peekserve.experiments.report import markdown, read_summaries
 from peekserve.experiments.run import EXPERIMENTS
@@ -29,7 +30,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 def test_the_list_has_every_figure(capsys):
     assert command.listed(as_json=True) == 0
     told = json.loads(capsys.readouterr().out)["experiments"]
-    wanted = {f"sneakpeek-fig{n}" for n in range(3, 17)} | {"sneakpeek-optima", "sneakpeek-setting"}
+    wanted = {f"sneakpeek-fig{n}" for n in range(3, 17)} | {
+        f"sneakpeek-{which}" for which in ("optima", "setting", "live")
+    }
     assert {one["name"] for one in told} == wanted
     assert all(one["claims"] for one in told)
 
@@ -102,3 +105,11 @@ def test_the_page_shows_what_was_measured(where):
     summaries = read_summaries(folder)
     assert where != "paper" or [s["name"] for s in summaries] == list(EXPERIMENTS)
     assert markdown(summaries) in (DOCS / "sneakpeek.md").read_text()
+
+
+def test_where_nothing_can_be_written_nothing_is_measured(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        InvalidConfiguration, match=r"--out .*file/here: .*; name a folder that can be written"
+    ):
+        command.experiment("sneakpeek-fig5", True, 1, tmp_path / "file" / "here", "paper", None, as_json=True)

@@ -152,6 +152,22 @@ def test_a_window_does_not_wait_for_ever_for_the_other_input():
     assert stream.tally.partial == 1
 
 
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_a_window_does_not_go_without_an_input_that_came_in_the_same_chunk(names):
+    application = an_application(*(TensorSpec(name, "FP32", (10,)) for name in "ab"))
+    spec = StreamSpec(tuple(TrackSpec(name, 100.0, 10) for name in "ab"), Sliding(10), wait_s=0.2)
+    stream = Stream(application, spec)
+    windows = stream.push(0, dict.fromkeys(names, column(0, 300)))
+    assert (len(windows), stream.tally.partial) == (30, 0)
+
+
+def test_a_hole_between_the_largest_samples_is_filled_with_numbers():
+    stream = a_stream(Sliding(10), reorder_s=0.1, max_gap_s=0.05)
+    stream.push(0, {"x": np.full((4, 1), 3e38, np.float32)})
+    (window, *_) = stream.push(7, {"x": np.full((20, 1), -3e38, np.float32)})
+    assert window.inputs["x"][0, 4:7] == pytest.approx([1.5e38, 0.0, -1.5e38], abs=1e32)
+
+
 # ---- normalising --------------------------------------------------------------------------------------------
 
 
@@ -168,6 +184,16 @@ def test_whole_numbers_are_held_within_their_range():
         np.array([[-5.0], [300.0], [7.6]], np.float32), TrackSpec("x", 1.0, 3), TensorSpec("x", "UINT8", (3,))
     )
     assert row.tolist() == [[0, 255, 8]]
+
+
+@pytest.mark.parametrize("datatype", ["INT64", "UINT64", "INT32", "FP16"])
+def test_no_finite_sample_becomes_an_infinity_or_another_sign(datatype):
+    values, spec = np.array([[3e38], [-3e38]], np.float32), TensorSpec("x", datatype, (2,))
+    high, low = as_row(values, TrackSpec("x", 1.0, 2), spec)[0].astype(np.float64)
+    assert 6e4 < high < 1e20
+    assert -1e20 < low <= 0.0
+    centred = normalised(np.array([[3e38], [-3e38], [-3e38]], np.float32), Normalise.CENTRE)
+    assert np.isfinite(centred).all()
 
 
 # ---- whatever the chunking ----------------------------------------------------------------------------------
@@ -291,6 +317,17 @@ def test_a_weak_beat_is_found_when_one_is_due():
     signal[weak - 8 : weak + 9] *= 0.42
     found = a_stream(RPeak(72), rate=RATE, length=180, max_chunk_s=60).push(0, {"x": signal[:, None]})
     assert any(abs(w.first + 72 - weak) <= 2 for w in found)
+
+
+@pytest.mark.parametrize("jerk", [1.0, 10.0])
+def test_after_a_jerk_of_the_lead_beats_are_found_again(jerk):
+    signal, peaks = a_heart(40, np.random.default_rng(4))
+    at = round(jerk * RATE)
+    signal[at : at + 5] += 30.0
+    found = a_stream(RPeak(72), rate=RATE, length=180, max_chunk_s=60).push(0, {"x": signal[:, None]})
+    later = [p for p in peaks if p > at + 8 * RATE]
+    assert len(later) > 20
+    assert all(any(abs(w.first + 72 - p) <= 2 for w in found) for p in later)
 
 
 def test_a_flat_lead_has_no_beats():

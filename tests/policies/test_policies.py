@@ -234,7 +234,9 @@ def test_parts_that_would_use_the_same_model_stay_together():
     parts = by_label(outlook, whole)
     assert len(set(parts.tolist())) == 4
     priority = log_priority(outlook, 1.0)
-    made = problem(outlook, grouped(outlook, whole, priority), rescue=False, by_accuracy=False, search_items=0)
+    made = problem(
+        outlook, grouped(outlook, whole, priority), rescue=False, by_accuracy=False, search_items=0
+    )
     assert len(set(agreeing(outlook, whole, parts, priority, made).tolist())) == 1
     # Paper's way, told to keep them apart and not to merge neighbours.
     apart = make("sneakpeek", Switches(aware=True, merge=False), min_gain=-1.0)

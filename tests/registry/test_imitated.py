@@ -7,6 +7,7 @@ import pytest
 from peekserve.cli.assembly import lay_out, own_slot, scheduler_spec
 from peekserve.domain.profile import LatencyCurve, Timing
 from peekserve.errors import InvalidConfiguration
+from peekserve.registry.check import check
 from peekserve.registry.profiled import with_profiles
 from peekserve.registry.repository import read_repository
 from peekserve.registry.settings import read_settings
@@ -99,3 +100,24 @@ def test_timings_are_stated_by_device_and_measurements_leave_them_alone(tmp_path
 def test_a_device_without_a_latency_is_an_error(tmp_path):
     problems = a_repository(tmp_path, "big: {memory: 20MiB}").problems
     assert any("states no latency" in str(p) for p in problems)
+
+
+@pytest.mark.parametrize(
+    ("devices", "told"),
+    [
+        ("big: {latency: 2ms}, little: {latency: 9ms}", []),
+        (
+            "bigg: {latency: 2ms}, little: {latency: 9ms}",
+            [
+                "worker 'big': no variant states times for the device 'big': nothing will ever run there; did you mean "
+                "'bigg'?"
+            ],
+        ),
+    ],
+)
+def test_a_worker_that_imitates_what_nobody_states_is_warned_of(tmp_path, devices, told):
+    root = tmp_path / "repository"
+    a_repository(root, devices)
+    settings_of(root, WORKERS)
+    found = check(root, {}, lambda application, variant: "", folders.untouched)
+    assert [str(p).partition(": ")[2].removeprefix("warning: ") for p in found] == told

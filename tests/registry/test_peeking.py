@@ -57,7 +57,7 @@ def test_neighbours_are_a_number_or_a_choice_of_index(tmp_path, value, k, index)
     ("value", "message"),
     [
         ("0", "14: peek.neighbours: 0 is not from 1 to 1000"),
-        ("many", "14: peek.neighbours: 'many' is not a whole number"),
+        ("many", "14: peek.neighbours: 'many' is neither a number nor auto"),
         ("{k: 5, index: ifv}", "14: peek.neighbours.index: unknown value 'ifv'; did you mean 'ivf'?"),
         ("{k: 5, cells: 4}", "14: peek.neighbours: 'cells' is an option of the index 'ivf', not of 'auto'"),
         ("{k: 5, index: lsh, bit: 4}", "14: peek.neighbours: unknown key 'bit'; did you mean 'bits'?"),
@@ -98,6 +98,10 @@ def test_evidence_can_be_a_models_decision_and_then_there_is_no_reference(tmp_pa
         (
             BY_MODEL.replace("kind: model,", "kind: modle,"),
             "11: peek.evidence.kind: unknown evidence 'modle'; did you mean 'model'?",
+        ),
+        (
+            BY_MODEL.replace(f"{{{MODEL}}}", "model"),
+            "11: peek.evidence: does not say which model; write for example {kind: model, model: tiny/model.onnx}",
         ),
         (
             BY_MODEL.replace(MODEL, "kind: stated, accuracy: 0.8"),

@@ -98,14 +98,19 @@ def test_addresses(tmp_path, address, read):
         ("planning: window(100)", "peekserve.yaml:1: planning: 100 has no unit; write 100ms or 100s"),
         (
             "planning: often",
-            "peekserve.yaml:1: planning: 'often' is no way to plan; write rolling or window(100ms)",
+            "peekserve.yaml:1: planning: 'often' is no way to plan; write rolling, window(100ms) or "
+            "window(100ms, rebalance=20ms)",
         ),
         ("workers: []", "peekserve.yaml:1: workers: a server needs one worker or more"),
         ("workers: [{}, {}]", "peekserve.yaml:1: workers: two workers have one name: cpu-0, cpu-0"),
         ("workers: [{memory: -1MiB}]", "peekserve.yaml:1: workers[0].memory: -1MiB is below zero"),
         ("workers: [{device: tpu:0}]", "peekserve.yaml:1: workers[0].device: 'tpu:0' is no device"),
         ("policy: {aware: yes}", "peekserve.yaml:1: policy.aware: unknown value 'yes'; known: true, false"),
-        ("policy: optimal", "peekserve.yaml:1: policy: 'optimal' is a yardstick for small windows and cannot serve"),
+        ("policy: snekpeek", "peekserve.yaml:1: policy: unknown policy 'snekpeek'; did you mean 'sneakpeek'"),
+        (
+            "policy: optimal",
+            "peekserve.yaml:1: policy: 'optimal' is a yardstick for small windows and cannot serve",
+        ),
         ("limits: {rows: 0}", "peekserve.yaml:1: limits.rows: 0 is not 1 or more"),
         ("[a]", "peekserve.yaml:1: must be a mapping of settings"),
     ],

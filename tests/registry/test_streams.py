@@ -91,6 +91,10 @@ def test_windows_that_follow_one_another_are_what_a_bare_name_asks_for(tmp_path)
             "  rate: {image: 180}\n  window: 1s\n  finder: sliding\n  query: {every: 1s, type: no}\n",
             "query type",
         ),
+        (
+            "  rate: {image: 180}\n  window: 1s\n  finder: sliding\n  query: {every: evnt}\n",
+            "'evnt' is neither event nor a time",
+        ),
         ("  rate: {image: 180}\n  window: 1s\n  finder: sliding\n  normalize: none\n", "'normalise'"),
     ],
 )

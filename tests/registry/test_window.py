@@ -104,6 +104,7 @@ BAD: list[tuple[list[str | int], object, str]] = [
     ([*ROW, "counts"], [1, 2, 3], "rows[0].counts: lists 3 numbers for 2 classes"),
     ([*ROW, "deadline_s"], -0.1, "rows[0].deadline_s: -0.1 s is a negative time"),
     ([*ROW, "deadline_s"], "0.1", "rows[0].deadline_s: is a text, not a number; write it without quotes"),
+    ([*ROW, "deadline_s"], 1e308, "rows[0].deadline_s: 1e+308 s is more than 1e+09 s"),
     ([*ROW, "waited_s"], -2, "rows[0].waited_s: -2 s is a negative time"),
     ([*ROW, "application"], "egc", "rows[0]: unknown application 'egc'; did you mean 'ecg'?"),
     ([*ROW, "pinned"], "wid", "rows[0].pinned: unknown variant 'wid'; did you mean 'wide'?"),
@@ -184,6 +185,7 @@ def test_more_may_not_be_resident_than_fits():
         (b"\xff\xfe", "not JSON"),
         (b"[]", "must be a mapping, not a list"),
         (b"{}", "needs the key 'applications'"),
+        (b"[" * 100_000, "w.json:1: nested too deep for a window"),
         (b" " * (1 << 20) + b"{}", "has at most 1048576 bytes"),
     ],
 )

@@ -14,16 +14,17 @@ from tests.server.scripted import PLAIN, Doors, ScriptedBackend
 # The peek is right in 0.85 of all cases; the variants in 0.9, 0.8 and 0.7 of the cases of each class.
 PEEK = PeekSpec(("x",), (), quality=Quality((0.85, 0.85, 0.85), (0.4, 0.3, 0.3)))
 X = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [2, 0, 0, 0]}
+E = {"name": "evidence", "shape": [1, 3], "datatype": "FP32", "data": [9, 0, 0]}
 
 
 class Phone:
     """A client, and the server that it asks."""
 
-    def __init__(self, peek=PEEK, short_circuit=True):
+    def __init__(self, peek=PEEK, short_circuit=True, **limits):
         self.backend = ScriptedBackend()
         self.backend.applications = {"plain": replace(PLAIN, peek=peek)}
         self.doors = Doors(self.backend)
-        self.on_demand = OnDemand(self.doors.desk, self.doors.accounts, short_circuit)
+        self.on_demand = OnDemand(self.doors.desk, self.doors.accounts, short_circuit, **limits)
         self.app = make_app(
             self.doors.desk, self.doors.accounts, self.doors.descriptions, on_demand=self.on_demand
         )
@@ -68,6 +69,24 @@ async def test_evidence_that_is_not_enough_asks_for_the_data():
     assert (again.status_code, again.json()["code"]) == (404, "not_wanted")
 
 
+async def test_the_outputs_asked_for_with_the_data_are_those_that_come():
+    phone = Phone()
+    asked = await phone.evidence([9, 0, 0])
+    answer = await phone.post(asked.json()["path"], {"inputs": [X], "outputs": [{"name": "class"}]})
+    assert [output["name"] for output in answer.json()["outputs"]] == ["class"]
+    asked = await phone.evidence([9, 0, 0])
+    answer = await phone.post(asked.json()["path"], {"inputs": [X], "outputs": [{"name": "nonsense"}]})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+
+
+async def test_more_than_can_wait_for_their_data_may_come_later():
+    phone = Phone(most_held=1)
+    assert (await phone.evidence([9, 0, 0])).status_code == 202
+    answer = await phone.evidence([9, 0, 0])
+    assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+    assert answer.headers["retry-after"] == "1"
+
+
 async def test_one_row_that_wants_its_data_wants_those_of_all():
     asked = await Phone().evidence([0, 0, 9], [9, 0, 0])
     assert (asked.status_code, asked.json()["rows"]) == (202, 2)
@@ -105,6 +124,7 @@ async def test_data_that_do_not_come_are_an_outcome_too():
         ({"inputs": [X], "parameters": {"data": "on-demand"}}, "brings one tensor"),
         ({"inputs": [], "parameters": {"data": "on-demand"}}, "brings one tensor"),
         ({"inputs": [X], "parameters": {"data": "later"}}, "'on-demand' or left out"),
+        ({"inputs": [E], "parameters": {"data": "on-demand", "stream": "bed-7"}}, "or from a stream"),
     ],
 )
 async def test_what_cannot_be_asked(body, says):

@@ -174,6 +174,14 @@ def test_what_has_no_conversion_says_where_it_is(tmp_path: Path) -> None:
         fetch(SPEECH, tmp_path, convert=without)
 
 
+def test_an_archive_that_is_none_is_named_as_it_was_given(tmp_path: Path) -> None:
+    (tmp_path / "mine.zip").write_text("no archive")
+    url = (tmp_path / "mine.zip").as_uri()
+    with pytest.raises(InvalidData, match=rf"{url} is no whole zip archive"):
+        fetch(elsewhere(DATASETS["mitbih_beats"], url=url, size=0), tmp_path / "data")
+    assert not left(tmp_path / "data")
+
+
 def peekserve(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PEEKSERVE_DATA": str(home)}
     command = [sys.executable, "-m", "peekserve.cli.main", *words]
@@ -207,9 +215,7 @@ def test_the_command_refuses_what_is_not_the_published_file(words: Dataset, tmp_
 def test_the_command_knows_its_data_sets(tmp_path: Path) -> None:
     done = peekserve("data", "fetch", "mitbih", home=tmp_path)
     assert done.returncode == 1
-    assert (
-        "there is no data set 'mitbih'; there are mitbih_beats, speech_commands_test, umafall" in done.stderr
-    )
+    assert "no data set 'mitbih'; there are mitbih_beats, speech_commands_test, umafall, ecg," in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -248,3 +248,12 @@ def test_a_folder_that_is_no_repository_ends_with_3_and_a_sentence(tmp_path):
     assert done.returncode == 3
     assert "no application here" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_simulation_in_which_nothing_arrives_ends_with_a_sentence(repository):
+    command = [sys.executable, "-m", "peekserve.cli.main", "simulate", str(repository)]
+    few = ["--rate", "0.01", "--seconds", "0.1"]
+    done = subprocess.run([*command, *few], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "nothing arrives in 0.1 s at 0.01 a second" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from peekserve.clock import WallClock
-from peekserve.core.spec import SchedulerSpec
+from peekserve.core.spec import SchedulerSpec, windowed
 from peekserve.domain.application import Application, OnMiss, Variant
 from peekserve.domain.profile import Timing
 from peekserve.errors import InvalidConfiguration
@@ -179,7 +179,7 @@ def scheduler_spec(settings: ServerSettings) -> SchedulerSpec:
         policy=policy.name,
         switches=switches,
         policy_options=dict(policy.options),
-        planning=_planning(settings),
+        planning=windowed(settings.window_s, settings.rebalance_s) if settings.window_s else "rolling",
         lead_s=LEAD_S,
         margin_s=settings.margin_s,
         patience_s=settings.peek_patience_s,
@@ -189,13 +189,6 @@ def scheduler_spec(settings: ServerSettings) -> SchedulerSpec:
         max_rows=settings.limits.waiting_rows,
         normalise=settings.normalise,
     )
-
-
-def _planning(settings: ServerSettings) -> str:
-    if not settings.window_s:
-        return "rolling"
-    again = f", rebalance={settings.rebalance_s * 1e3:g}ms" if settings.rebalance_s else ""
-    return f"window({settings.window_s * 1e3:g}ms{again})"
 
 
 # A worker gets its next batch this long before the running one should end: the event loop may be busy that long.

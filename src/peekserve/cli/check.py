@@ -23,7 +23,11 @@ def check(root: Path, as_json: bool) -> int:
         out.print(str(problem), style=style, markup=False, soft_wrap=True)
     warnings = len(problems) - errors
     if not errors:
-        out.print(f"{root}: good" + (f", {warnings} warnings" if warnings else ""), style="green")
+        out.print(f"{root}: good" + (f", {_counted(warnings, 'warning')}" if warnings else ""), style="green")
     else:
-        out.print(f"{root}: {errors} errors, {warnings} warnings", style="bold red")
+        out.print(f"{root}: {_counted(errors, 'error')}, {_counted(warnings, 'warning')}", style="bold red")
     return 3 if errors else 0
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

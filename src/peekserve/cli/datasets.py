@@ -97,7 +97,9 @@ def get(names: Sequence[str], to: Path | None, source: str | None, again: bool, 
     for dataset in chosen:
         here = home / dataset.file if to else find(dataset.file)
         if here is not None and here.is_file() and not again:
-            screen.print(f"{dataset.name}: here already, {here}; --again gets it anew", markup=False, soft_wrap=True)
+            screen.print(
+                f"{dataset.name}: here already, {here}; --again gets it anew", markup=False, soft_wrap=True
+            )
             results.append({"name": dataset.name, "path": str(here), "fetched": False})
             continue
         try:

@@ -55,8 +55,8 @@ class Doors:
 
     async def close(self) -> None:
         self.streams.stop()
-        self._on_demand.stop()
         await self._http.stop()
+        self._on_demand.stop()  # behind the door that they come through: each of them has its outcome
         if self._grpc is not None:
             await self._grpc.stop(1.0)
 

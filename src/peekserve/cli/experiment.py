@@ -15,6 +15,7 @@ from rich.progress import (
 from rich.table import Table
 
 from peekserve.cli.terminal import console
+from peekserve.errors import InvalidConfiguration
 from peekserve.experiments.claims import read_claims
 from peekserve.experiments.report import markdown, read_summaries
 from peekserve.experiments.run import EXPERIMENTS, Result, find, laboratory, run, write
@@ -70,6 +71,7 @@ def experiment(
     summaries = []
     for one in chosen:
         place = (out or RESULTS) / one.name if name == "all" or out is None else out
+        _room_for(place)
         result = _run_shown(one, lab, seeds, small, as_json)
         result = write(result, place)
         summaries.append(result.summary)
@@ -123,3 +125,14 @@ def _tell(result: Result) -> None:
             more.add_row(*row)
         out.print(more)
     out.print("written:", ", ".join(str(path) for path in result.files))
+
+
+def _room_for(folder: Path) -> None:
+    """Raises InvalidConfiguration when nothing can be written there: said before minutes of measuring, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "summary.json").touch()
+    except OSError as error:
+        raise InvalidConfiguration(
+            f"--out {folder}: {error.strerror}; name a folder that can be written"
+        ) from error

@@ -68,7 +68,9 @@ def _tensors(path: Path, row: int) -> list[dict[str, object]]:
     except FileNotFoundError:
         raise InvalidData(f"{path}: there is no such file") from None
     except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise InvalidData(f"{path} is no archive of plain arrays (npz): {error}") from None
+        # What is no archive at all numpy takes for a pickle, and advises to trust it.
+        why = "it is another kind of file, or holds Python objects" if "allow_pickle" in str(error) else error
+        raise InvalidData(f"{path} is no archive of plain arrays (npz): {why}") from None
     rows = {len(values) for values in arrays.values()}
     if not 0 <= row < min(rows, default=0):
         raise InvalidData(f"{path} has rows 0 to {min(rows, default=0) - 1}, not {row}")

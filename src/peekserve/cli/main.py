@@ -51,7 +51,9 @@ def serve(
     http: Annotated[str | None, typer.Option(help="HOST:PORT; port 0 picks a free one.")] = None,
     grpc: Annotated[str | None, typer.Option(help="HOST:PORT, or off.")] = None,
     policy: Annotated[str | None, typer.Option(help="Name of the policy.")] = None,
-    planning: Annotated[str | None, typer.Option(help="rolling or window(100ms).")] = None,
+    planning: Annotated[
+        str | None, typer.Option(help="rolling, window(100ms) or window(100ms, rebalance=20ms).")
+    ] = None,
     journal: Annotated[str | None, typer.Option(help="Record every event and decision in this file.")] = None,
     state: Annotated[str | None, typer.Option(help="Folder for what must survive; REPO/.peekserve.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any other setting: KEY=VALUE.")] = None,

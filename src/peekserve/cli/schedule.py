@@ -296,6 +296,7 @@ def compare(found: Sequence[Planned]) -> None:
             style="bold green" if one.utility >= best - 1e-9 else None,
         )
     out = console()
+    table.pad_edge = out.width >= 100  # without it the table fits eighty columns
     out.print(table)
     for one in found:
         if one.error is not None:

@@ -28,6 +28,7 @@ from peekserve.cli.assembly import (
 from peekserve.domain.application import Application
 from peekserve.errors import BackendError, InvalidConfiguration, InvalidData, InvalidModel, NotReady
 from peekserve.live.loop import run
+from peekserve.registry.check import idle
 from peekserve.registry.settings import ServerSettings, read_settings
 from peekserve.server.observing import Following
 from peekserve.server.statistics import Statistics
@@ -49,6 +50,8 @@ def serve(root: Path, flags: Mapping[str, str], drain_s: float = 10.0) -> None:
     applications = tuple(_timed(applications, layout))
     for sentence in oversized(applications, layout):
         _tell(sentence)
+    for what, hint in idle(applications, settings.workers):
+        _tell(f"{what}; {hint}")
     os.sched_setaffinity(0, layout.front)
     run(_serve(settings, applications, layout, drain_s))
 

@@ -61,6 +61,10 @@ def simulate(
         {n: d.rows for n, d in labelled.items()},
         rng,
     )
+    if not arrivals:
+        raise DataUnavailable(
+            f"nothing arrives in {seconds:g} s at {rate:g} a second: simulate longer, or more"
+        )
     workload = Workload(applications, labelled, arrivals)
     world = RecordedWorld(applications, recorded, jitter=True)
     workers = [SimWorker(slot.name, slot.device, slot.budget_bytes) for slot in slots]

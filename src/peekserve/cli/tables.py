@@ -75,11 +75,12 @@ def policies(
     apps: Sequence[str],
     title: str = "Realised utility, live",
 ) -> Table:
-    """One line for each policy, live beside simulated; utility by application at the end."""
+    """One line for each policy, live beside simulated if both ran; utility by application at the end."""
     table = Table(title=title, title_justify="left", header_style="bold")
-    table.add_column("policy")
-    for column in ("utility", "95%", "simulated", "accuracy", "in time", "by peek", "p95", *sorted(apps)):
-        table.add_column(column, justify="right")
+    table.add_column("policy", no_wrap=True)
+    beside = ("simulated",) if simulated else ()
+    for column in ("utility", "95%", *beside, "accuracy", "in time", "by peek", "p95", *sorted(apps)):
+        table.add_column(column, justify="right", no_wrap=column == "95%")
     best = max(summary(r).utility for r in rows.values())
     for name, policy_rows in rows.items():
         s = summary(policy_rows)
@@ -88,7 +89,7 @@ def policies(
             name,
             f"{s.utility:.3f}",
             f"{s.low:.3f}..{s.high:.3f}",
-            f"{summary(simulated[name]).utility:.3f}" if name in simulated else "",
+            *(f"{summary(simulated[name]).utility:.3f}" if name in simulated else "" for _ in beside),
             f"{s.accuracy:.3f}",
             f"{s.deadlines_met:.1%}",
             f"{s.by_peek:.1%}",
@@ -96,8 +97,8 @@ def policies(
             *(f"{u:.3f}" for u in each),
             style="bold green" if s.utility == best else None,
         )
-    table.caption = (
-        "simulated: the same scheduler and arrivals in pretended time, batches at the pace that they had live.\n"
+    live = "simulated: the same scheduler and arrivals in pretended time, batches at the pace that they had live.\n"
+    table.caption = (live if simulated else "") + (
         "aware: expected accuracy from a peek at each request; sc: the peek may answer (short-circuit).\n"
         "Without sc a request that nothing can answer in time is turned away; all drop doomed work and merge batches."
     )

@@ -86,5 +86,19 @@ class SchedulerSpec:
         return Window(length_s, lead_s=self.lead_s, rebalance_s=_seconds(match[3], match[4]))
 
 
+def windowed(length_s: float, rebalance_s: float = 0.0) -> str:
+    """Planning by windows, as a spec says it.
+
+    >>> windowed(0.1, 0.02), windowed(3600.0)
+    ('window(100ms, rebalance=20ms)', 'window(3600000ms)')
+    """
+    again = f", rebalance={_milliseconds(rebalance_s)}" if rebalance_s else ""
+    return f"window({_milliseconds(length_s)}{again})"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.9f}".rstrip("0").rstrip(".") + "ms"
+
+
 def _seconds(number: str, unit: str) -> float:
     return float(number) * (1e-3 if unit == "ms" else 1.0)

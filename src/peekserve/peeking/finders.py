@@ -151,7 +151,8 @@ class RPeakFinder:
     of beats and of noise, and at least 200 ms after the last one (the heart cannot answer sooner). When no beat
     came for 1.66 times the usual interval, the highest hill since the last one counts at half the threshold, and
     so do hills that come from then on. The peak itself is where, around the hill, the lead is farthest from its
-    level. Heights are learnt from the first two seconds, whose beats are found then.
+    level. Heights are learnt from the first two seconds, whose beats are found then; and anew when none came for
+    five seconds, from the hills that were passed over since: after one jerk of a lead no beat is high enough.
     """
 
     LEARN_S = 2.0
@@ -180,6 +181,7 @@ class RPeakFinder:
         self._ready_at = at + self._learn
         self._beat_height = self._noise_height = -1.0
         self._last: int | None = None
+        self._heard_at = self._ready_at  # the last beat, or since when there might have been one
         self._usual: deque[int] = deque(maxlen=8)
         self._passed: list[tuple[float, int]] = []
 
@@ -243,6 +245,8 @@ class RPeakFinder:
         found = self._overdue(at)
         if self._last is not None and at - self._last <= self._refractory:
             return found
+        if at - self._heard_at > self._most and self._passed:
+            self._learn_anew(at)
         threshold, due_at = self._threshold, self._due_at
         if height > threshold or (due_at is not None and at >= due_at and height > 0.5 * threshold):
             self._beat_height = 0.125 * height + 0.875 * self._beat_height
@@ -250,6 +254,13 @@ class RPeakFinder:
         self._noise_height = 0.125 * height + 0.875 * self._noise_height
         self._passed = [(h, n) for h, n in self._passed if at - n < self._most] + [(height, at)]
         return found
+
+    def _learn_anew(self, at: int) -> None:
+        heights = sorted(height for height, _ in self._passed)
+        self._beat_height = 0.5 * heights[-1]
+        self._noise_height = 0.5 * heights[len(heights) // 2]
+        self._last, self._heard_at = None, at
+        self._usual.clear()
 
     def _overdue(self, now: int) -> list[int]:
         """The beats that were passed over and should have come by sample `now`, where no hill is since."""
@@ -278,7 +289,7 @@ class RPeakFinder:
     def _beat(self, at: int) -> list[int]:
         if self._last is not None:
             self._usual.append(at - self._last)
-        self._last = at
+        self._last = self._heard_at = at
         self._passed = [(h, n) for h, n in self._passed if n > at]
         number = self._peak(at)
         return [] if number is None else [number]

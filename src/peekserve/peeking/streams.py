@@ -332,7 +332,7 @@ def as_row(values: Samples, track: TrackSpec, spec: TensorSpec) -> Array:
     """[n, channels] as one row of the input, [1, *row shape], in its datatype and held within its range; whole
     numbers are rounded."""
     rest = tuple(size for axis, size in enumerate(spec.shape) if axis != track.axis)
-    row = np.moveaxis(values.reshape(len(values), *rest), 0, track.axis)[None]
+    row: Array = np.moveaxis(values.reshape(len(values), *rest), 0, track.axis)[None]
     if spec.dtype.kind in "iu":
         row = _within(np.rint(row.astype(np.float64)), spec.dtype)
     elif spec.dtype.itemsize < 4:

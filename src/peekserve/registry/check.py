@@ -4,12 +4,12 @@ Reading finds what application.yaml says wrongly; this adds what only the files 
 labelled data that do not fit, models that do not load or do not give one score for each class.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from peekserve.config import Problem, Severity
+from peekserve.config import Problem, Severity, nearest
 from peekserve.domain.application import CHOSEN, Application
 from peekserve.errors import InvalidConfiguration
 from peekserve.policies import make
@@ -17,7 +17,8 @@ from peekserve.registry.application import look_into
 from peekserve.registry.labelled import Labelled, examine
 from peekserve.registry.probe import Probe, probing
 from peekserve.registry.repository import Source, read_repository
-from peekserve.registry.settings import ServerSettings, examine_settings
+from peekserve.registry.settings import ServerSettings, Slot, examine_settings
+from peekserve.registry.stated import DEVICES, STATED
 from peekserve.registry.tensors import Describe
 
 Note = Callable[..., None]
@@ -44,6 +45,10 @@ def check(
     settings, _, found = examine_settings(root, environment)
     problems.extend(found.found)
     problems.extend(_check_policy(root, settings))
+    problems.extend(
+        Problem(str(root / "peekserve.yaml"), 0, what, hint, Severity.WARNING)
+        for what, hint in idle(repository.applications, settings.workers)
+    )
     if probe is not None:
         for application in repository.applications:
             problems.extend(_check(application, repository.sources[application.name], probe))
@@ -52,6 +57,17 @@ def check(
         for application in repository.applications:
             problems.extend(_check(application, repository.sources[application.name], throwaway))
     return problems
+
+
+def idle(applications: Iterable[Application], workers: Iterable[Slot]) -> Iterator[tuple[str, str]]:
+    """A sentence and a hint for each worker that imitates a device of which nobody states anything."""
+    known = {device for app in applications for v in app.variants for device in v.timing}
+    stated = sorted(known - {STATED, *DEVICES})
+    for worker in workers:
+        if worker.pace and worker.pace not in stated:
+            what = f"worker {worker.name!r}: no variant states times for the device {worker.pace!r}"
+            hint = "state them under profile.devices of the variants"
+            yield f"{what}: nothing will ever run there", nearest(worker.pace, stated) if stated else hint
 
 
 def _check_policy(root: Path, settings: ServerSettings) -> list[Problem]:

@@ -73,6 +73,9 @@ def fetch(
         made = Fetched(final, arrays.stat().st_size, sha256(arrays))
         arrays.replace(final)
         return made
+    except InvalidData as error:
+        # Where it came from, not the name that it had for a while.
+        raise InvalidData(str(error).replace(str(archive), dataset.source.url)) from error
     finally:
         archive.unlink(missing_ok=True)
         arrays.unlink(missing_ok=True)

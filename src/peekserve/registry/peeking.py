@@ -52,7 +52,11 @@ def _evidence(
 ) -> tuple[bool, Variant | None]:
     """Whether a model's decision is the evidence, and that model."""
     if entry.is_text:
-        entry.one_of(("neighbours",), "evidence")
+        if entry.text() == "model":
+            raise entry.wrong(
+                "does not say which model", "write for example {kind: model, model: tiny/model.onnx}"
+            )
+        entry.one_of(("neighbours", "model"), "evidence")
         return False, None
     section = Section(entry)
     kind = section.need("kind", lambda e: e.one_of(("neighbours", "model", "stated"), "evidence"), "")
@@ -98,7 +102,12 @@ def _neighbours(entry: Entry) -> tuple[int, IndexSpec]:
 
 
 def _k(entry: Entry) -> int:
-    return CHOSEN if entry.text() == "auto" else entry.integer(1, MOST_NEIGHBOURS)
+    text = entry.text()
+    if text == "auto":
+        return CHOSEN
+    if text[:1].isalpha():
+        raise entry.wrong(f"{text[:100]!r} is neither a number nor auto")
+    return entry.integer(1, MOST_NEIGHBOURS)
 
 
 def _step(entry: Entry, folder: Path, root: Path) -> FeatureStep:

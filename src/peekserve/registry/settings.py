@@ -11,7 +11,7 @@ from pathlib import Path
 
 from peekserve.config import Entry, Misread, Problems, Section, parse, read
 from peekserve.domain.application import OnMiss, check_name
-from peekserve.policies import YARDSTICKS
+from peekserve.policies import POLICIES, YARDSTICKS
 from peekserve.registry.stated import DEVICES
 
 FILE = "peekserve.yaml"
@@ -190,8 +190,10 @@ def _served(entry: Entry) -> str:
     """A policy's name. The yardsticks solve a handful of rows exactly, and may take minutes for more."""
     name = entry.text()
     if name in YARDSTICKS:
-        raise entry.wrong(f"{name!r} is a yardstick for small windows and cannot serve", "peekserve schedule runs it")
-    return name
+        raise entry.wrong(
+            f"{name!r} is a yardstick for small windows and cannot serve", "peekserve schedule runs it"
+        )
+    return entry.one_of([known for known in POLICIES if known not in YARDSTICKS], "policy")
 
 
 def _planning(entry: Entry) -> tuple[float, float]:
@@ -210,7 +212,9 @@ def _planning(entry: Entry) -> tuple[float, float]:
         name, _, period = more.strip().partition("=")
         if not more or name == "rebalance":
             return seconds(length), seconds(period) if more else 0.0
-    raise entry.wrong(f"{text!r} is no way to plan", "write rolling or window(100ms)")
+    raise entry.wrong(
+        f"{text!r} is no way to plan", "write rolling, window(100ms) or window(100ms, rebalance=20ms)"
+    )
 
 
 def _slots(entry: Entry) -> tuple[Slot, ...]:

@@ -155,9 +155,19 @@ def _finder(entry: Entry, rate: float, length: int) -> Finding:
     return made
 
 
+def _every(entry: Entry) -> float | None:
+    """None: at each event."""
+    text = entry.text()
+    if text == "event":
+        return None
+    if text[:1].isalpha():
+        raise entry.wrong(f"{text[:100]!r} is neither event nor a time", "write a time like 500ms")
+    return entry.positive_seconds()
+
+
 def _recurring(entry: Entry, queries: Sequence[str]) -> Recurring:
     section = Section(entry)
-    every = section.need("every", lambda e: None if e.text() == "event" else e.positive_seconds(), None)
+    every = section.need("every", _every, None)
     query = section.take("type", lambda e: e.one_of(["default", *queries], "query type"), "default")
     section.done()
     return Recurring(every, query)

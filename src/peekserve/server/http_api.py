@@ -40,6 +40,7 @@ from peekserve.server.wire import (
 
 JSON = (b"content-type", b"application/json")
 BINARY = (b"content-type", b"application/octet-stream")
+LATER = (b"retry-after", b"1")
 Headers = list[tuple[bytes, bytes]]
 Answered = Callable[[Request], Any]
 
@@ -162,6 +163,8 @@ class _Infer:
             status, sentence = UNSUPPORTED, str(error)
         except PeekserveError as error:
             status, sentence = status_of_error(error), str(error)
+            if isinstance(error, TooFast):
+                echo.append(LATER)
         except Exception as error:
             self._accounts.log.exception("unexpected", path=scope["path"])
             status, sentence = (

@@ -57,12 +57,16 @@ class OnDemand:
     """Calls whose evidence came and whose data may come. On the event loop's thread only.
 
     `short_circuit`: whether the peek's answer may be the answer where data can be had; the scheduler's switch.
+    `most_held`: calls that may wait for their data.
     """
 
-    def __init__(self, desk: FrontDesk, accounts: Accounts, short_circuit: bool = True) -> None:
+    def __init__(
+        self, desk: FrontDesk, accounts: Accounts, short_circuit: bool = True, most_held: int = MOST_HELD
+    ) -> None:
         self._desk = desk
         self._accounts = accounts
         self._short_circuit = short_circuit
+        self._most_held = most_held
         self._catalogues: dict[str, Catalogue] = {}
         self._held: dict[str, _Held] = {}
         self._numbers = count(1)
@@ -92,8 +96,10 @@ class OnDemand:
                 inputs=(), counts=counts,
             )  # fmt: skip
             return self._answered(application, request, rows)
-        if len(self._held) >= MOST_HELD:
-            raise TooFast(f"{MOST_HELD} requests wait for their data already; send data and evidence at once")
+        if len(self._held) >= self._most_held:
+            raise TooFast(
+                f"{self._most_held} requests wait for their data already; send data and evidence at once"
+            )
         token = token_hex(16)
         delay_s = max(due_at - self._desk.now(), 0.0)
         timer = asyncio.get_running_loop().call_later(min(delay_s, 86_400.0), self._give_up, token)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from peekserve.core.spec import SchedulerSpec
+from peekserve.core.spec import SchedulerSpec, windowed
 from peekserve.domain.application import Application, OnMiss
 from peekserve.domain.request import Request, TensorRef
 from peekserve.domain.utility import Penalty
@@ -113,7 +113,7 @@ class Windows:
             policy=policy,
             switches=switches,
             policy_options=dict(options or {}),
-            planning=f"window({length_s * 1e3:.10g}ms)",
+            planning=windowed(length_s),
             patience_s=length_s,
             preload=False,
             on_miss=on_miss,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from peekserve.core.spec import SchedulerSpec
+from peekserve.core.spec import SchedulerSpec, windowed
 from peekserve.domain.application import OnMiss
 from peekserve.domain.request import Request, TensorRef
 from peekserve.experiments.sneakpeek.lab import (
@@ -115,7 +115,7 @@ def stream(stage: Stage, window_s: float, who: Contender, how: str) -> list[Got]
         policy=who.policy,
         switches=replace(who.switches, drop=drop),
         policy_options=dict(who.options),
-        planning=f"window({window_s * 1e3:.10g}ms)",
+        planning=windowed(window_s),
         patience_s=window_s,
         preload=False,
         on_miss=miss,

@@ -1,10 +1,10 @@
 """Figures 5 and 6 again with real clocks, processes and sockets, beside the simulation of the same requests.
 
 One worker process waits out the times of the device class (a scripted runtime); what a model says of a sample is in the
-recordings, as it is in the simulation, so that a difference between the two is one of time alone. The simulation takes its
-paces, loads and ways from the live run's journal, as in the demo: half a millisecond for each of twelve batches is a lot
-beside a sigmoid of 10 ms. Windows follow each other with a pause that is long enough for the slowest policy; weights
-stay resident from one to the next.
+recordings, as it is in the simulation, so that a difference between the two is one of time alone. The simulation
+takes its paces, loads and ways from the live run's journal, as in the demo: half a millisecond for each of twelve
+batches is a lot beside a sigmoid of 10 ms. Windows follow each other with a pause that is long enough for the slowest
+policy; weights stay resident from one to the next.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from peekserve.clock import WallClock
-from peekserve.core.spec import SchedulerSpec
+from peekserve.core.spec import SchedulerSpec, windowed
 from peekserve.domain.application import Application, OnMiss
 from peekserve.domain.messages import Answer
 from peekserve.domain.request import Request, RowAnswer, TensorRef
@@ -134,7 +134,7 @@ def _spec(who: Contender, window_s: float) -> SchedulerSpec:
         policy=who.policy,
         switches=who.switches,
         policy_options=dict(who.options),
-        planning=f"window({window_s * 1e3:.10g}ms)",
+        planning=windowed(window_s),
         patience_s=window_s,
         preload=False,
         on_miss=OnMiss.LATE,

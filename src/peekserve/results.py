@@ -90,7 +90,10 @@ def row(
 
 
 def _quadratic(scores: Sequence[float], label: int) -> float:
-    """(1 + Q) / 2 of one answer; as domain.profile.quadratic_values, without an array for a handful of numbers."""
+    """(1 + Q) / 2 of one answer; as domain.profile.quadratic_values, without an array for a handful of numbers. nan of
+    an answer without scores."""
+    if not scores:
+        return float("nan")
     return (1.0 + 2.0 * scores[label] - sum(p * p for p in scores)) / 2.0
 
 

@@ -59,9 +59,20 @@ class _Ready:
 
 class Demo:
     """One run of the demo. `overload`: the load in shares of what the most accurate variants alone can
-    carry."""
+    carry. `policies` in `passes` passes are compared."""
 
-    def __init__(self, apps: Sequence[str], seconds: float, overload: float, seed: int, quiet: bool) -> None:
+    def __init__(
+        self,
+        apps: Sequence[str],
+        seconds: float,
+        overload: float,
+        seed: int,
+        quiet: bool,
+        policies: Sequence[str] = POLICIES,
+        passes: int = PASSES,
+    ) -> None:
+        self._policies = policies
+        self._passes = passes
         self._apps = list(apps)
         self._seconds = seconds
         self._overload = overload
@@ -106,7 +117,9 @@ class Demo:
         rate = self._overload * best_alone
         rng = np.random.default_rng(self._seed)
         samples = {name: data.rows for name, data in labelled.items()}
-        arrivals = [mixed(poisson(rate, self._seconds, rng), shares, samples, rng) for _ in range(PASSES)]
+        arrivals = [
+            mixed(poisson(rate, self._seconds, rng), shares, samples, rng) for _ in range(self._passes)
+        ]
         workloads = [Workload(applications, labelled, some) for some in arrivals]
         world = RecordedWorld(applications, recorded, jitter=True)
         return _Ready(root, settings, applications, workloads, world, best_alone, rate)
@@ -130,7 +143,7 @@ class Demo:
         base = scheduler_spec(ready.settings)
         device = lay_out(ready.settings).slots[0]
         worker = SimWorker(device.name, device.device, device.budget_bytes)
-        everyone = contenders(POLICIES)
+        everyone = contenders(self._policies)
         rows: dict[str, list[Row]] = {c.name: [] for c in everyone}
         if not self._quiet:
             # A run to look at, and not in the table: drawing takes time from the core that the front runs on.

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from peekserve.core.spec import SchedulerSpec
-from peekserve.domain.application import Application
+from peekserve.domain.application import Application, Score
 from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, Source, TensorRef
 from peekserve.loadgen.arrivals import Arrival
 from peekserve.loadgen.client import Call, Reply
@@ -73,7 +73,9 @@ class Workload:
                 }
             )
             raw += data
-        outputs = [{"name": "label", "parameters": {"binary_data": False}}]
+        # Scores are long, and only one way of judging looks at them.
+        wanted = ("label", "scores") if self.applications[name].score is Score.QUADRATIC else ("label",)
+        outputs = [{"name": output, "parameters": {"binary_data": False}} for output in wanted]
         header = json.dumps({"inputs": tensors, "outputs": outputs}).encode()
         return header + raw, {
             "Content-Type": "application/octet-stream",
@@ -95,7 +97,7 @@ class Workload:
         believed = told.parameters.get("expected_accuracy")
         answer = RowAnswer(
             label=int(told.outputs[0].data[0]),
-            scores=(),
+            scores=tuple(told.outputs[1].data) if len(told.outputs) > 1 else (),
             source=Source.PEEK if by_peek else Source.MODEL,
             variant=None if by_peek else str(told.parameters.get("variant")),
             expected_accuracy=None if believed is None else float(believed),
@@ -127,7 +129,7 @@ class Workload:
 
 
 class _Output(msgspec.Struct):
-    data: list[int]
+    data: list[float]
 
 
 class _Infer(msgspec.Struct):

@@ -23,7 +23,7 @@ from peekserve.domain.application import Application
 from peekserve.experiments.comparison import Contender, as_json, capacity, contenders, differences
 from peekserve.experiments.recording import record
 from peekserve.experiments.service import Seen, seen_in, service_of
-from peekserve.experiments.workload import Workload
+from peekserve.experiments.workload import LOADED_BY_S, Workload
 from peekserve.loadgen.arrivals import mixed, poisson, shares_of
 from peekserve.loadgen.client import Reply, send
 from peekserve.registry.labelled import Labelled, read_labelled
@@ -41,7 +41,7 @@ SHOWN = "sneakpeek"
 # alike. The policies that the comparison is about run in every pass, the others in the first two.
 PASSES = 3
 OTHERS_PASSES = 2
-# Simulations of each live run, each with other draws of what the machine does: a policy that swaps often is a matter of luck.
+# Simulations of each live run, each with other draws of what the machine does: with many swaps much is luck.
 SIMULATED = 3
 IN_EVERY_PASS = ("lo-edf", "lo-edf+aware+sc", "lo-priority", "grouped+aware", "sneakpeek-sc", "sneakpeek")
 
@@ -170,7 +170,9 @@ class Demo:
             for i, ((workload, contender), own) in enumerate(zip(turns, seen, strict=True)):
                 status.update(f"the same arrivals simulated: {i + 1} of {len(turns)}")
                 # At the pace that the machine had just then: what is compared is the scheduler.
-                world = replace(ready.world, service=service_of(own, seen))
+                world = replace(
+                    ready.world, service=service_of(own, seen, LOADED_BY_S + workload.arrivals[0].at)
+                )
                 for luck in range(SIMULATED):
                     simulated[contender.name] += workload.simulate(
                         contender.spec(base), world, [worker], self._seed + luck

@@ -183,15 +183,17 @@ class Simulation:
 
     def _load(self, command: Load, now: float) -> None:
         state = self._workers[command.worker]
-        seconds = self._world.load_s(command.application, command.variant, state.worker.device, self._rng)
-        state.free_at = max(now + self._world.wire_s, state.free_at) + seconds
+        began_at = max(now + self._world.wire_s, state.free_at)
+        device = state.worker.device
+        seconds = self._world.load_s(command.application, command.variant, device, began_at, self._rng)
+        state.free_at = began_at + seconds
         state.resident.add(command.weights)
         self._tell(state, state.free_at, Loaded(command.worker, command.weights, seconds, 0))
 
     def _run(self, command: RunBatch, now: float) -> None:
         state, chances = self._workers[command.worker], self._faults.chances
         started_at = max(now + self._world.wire_s, state.free_at)
-        seconds = self._world.run_s(command, state.worker.device, self._rng)
+        seconds = self._world.run_s(command, state.worker.device, started_at, self._rng)
         if self._chance(chances.slow):
             seconds *= chances.factor
         state.free_at = finished_at = started_at + seconds

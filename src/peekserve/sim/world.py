@@ -1,6 +1,7 @@
 """What a simulation knows that a scheduler does not: true labels, what each model would say, how long things
 take."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import exp, log
@@ -63,9 +64,33 @@ class World(Protocol):
 
     def scores(self, command: RunBatch, requests: Mapping[str, Request]) -> Floats: ...
 
-    def run_s(self, command: RunBatch, device: str, rng: np.random.Generator) -> float: ...
+    def run_s(self, command: RunBatch, device: str, at: float, rng: np.random.Generator) -> float:
+        """Seconds that a batch takes which begins at `at`."""
+        ...
 
-    def load_s(self, application: str, variant: str, device: str, rng: np.random.Generator) -> float: ...
+    def load_s(
+        self, application: str, variant: str, device: str, at: float, rng: np.random.Generator
+    ) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What was seen of one thing. With `at` (seconds from the first arrival, rising, one for each value) a draw is one
+    of the few values nearest in time: a machine is slow for a while, and a while that is lost altogether costs less
+    than the same slowness strewn over everything. Without, any of them."""
+
+    values: tuple[float, ...]
+    at: tuple[float, ...] = ()
+
+    def draw(self, at: float, rng: np.random.Generator) -> float:
+        if not self.at:
+            return self.values[int(rng.integers(len(self.values)))]
+        near = bisect_left(self.at, at) + int(rng.integers(-_NEAR, _NEAR + 1))
+        return self.values[min(max(near, 0), len(self.values) - 1)]
+
+
+# Values on either side of an instant that a draw may take.
+_NEAR = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +103,15 @@ class Service:
     took, in seconds, what was unloaded for it included. `peeks_s`: application -> what its peeks took, the waiting
     for others included. `wire_s`: from a command of the front to the worker's
     taking it up, and from the end of a batch to the front's knowing it, seconds each way. `wake_s`: how late an alarm
-    rings.
+    rings. `began_at`: the first arrival of the simulation, which the instants of the series are counted from.
     """
 
-    paces: Mapping[tuple[str, str], tuple[float, ...]] = field(default_factory=dict)
-    loads_s: Mapping[tuple[str, str], tuple[float, ...]] = field(default_factory=dict)
-    peeks_s: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    paces: Mapping[tuple[str, str], Series] = field(default_factory=dict)
+    loads_s: Mapping[tuple[str, str], Series] = field(default_factory=dict)
+    peeks_s: Mapping[str, Series] = field(default_factory=dict)
     wire_s: float = 0.0
     wake_s: float = 0.0
+    began_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +140,7 @@ class RecordedWorld:
         recorded = self.recorded[request.application]
         seen = self.service.peeks_s.get(request.application)
         if seen:
-            seconds = seen[int(rng.integers(len(seen)))]
+            seconds = seen.draw(request.arrived_at - self.service.began_at, rng)
         else:
             seconds = self._peek_s(app, request.rows)
         if recorded.counts is None:
@@ -129,21 +155,23 @@ class RecordedWorld:
         rows = [recorded.sample(requests[ref.request_id], ref.row) for ref in command.rows]
         return recorded.scores[command.variant][rows]
 
-    def run_s(self, command: RunBatch, device: str, rng: np.random.Generator) -> float:
+    def run_s(self, command: RunBatch, device: str, at: float, rng: np.random.Generator) -> float:
         curve = self._variant(command.application, command.variant).timing[device].curve(command.bucket)
         seconds = curve.seconds(len(command.rows))
         paces = self.service.paces.get((command.application, command.variant))
         if paces:
-            return seconds * paces[int(rng.integers(len(paces)))]
+            return seconds * paces.draw(at - self.service.began_at, rng)
         if self.jitter and curve.p95_s:
             spread = log(max(curve.cautious_s(len(command.rows)) / seconds, 1.0)) / _Z95
             seconds *= exp(spread * rng.standard_normal())
         return seconds
 
-    def load_s(self, application: str, variant: str, device: str, rng: np.random.Generator) -> float:
+    def load_s(
+        self, application: str, variant: str, device: str, at: float, rng: np.random.Generator
+    ) -> float:
         seen = self.service.loads_s.get((application, variant))
         if seen:
-            return seen[int(rng.integers(len(seen)))]
+            return seen.draw(at - self.service.began_at, rng)
         return self._variant(application, variant).timing[device].load_s
 
     def _peek_s(self, app: Application, rows: int) -> float:

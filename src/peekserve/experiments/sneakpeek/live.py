@@ -177,7 +177,9 @@ def _jobs(lab: Lab) -> Sequence[Job]:
                 journal = Path(folder) / "live.journal"
                 played = live(stage, who, window_s, journal)
                 seen = seen_in(journal)
-            again = simulated(stage, who, window_s, service_of(seen, [seen]))
+            again = simulated(
+                stage, who, window_s, service_of(seen, [seen], window_s + stage.asked[0][0].offset_s)
+            )
             return [
                 _means(served, policy=who.name, world=world, seed=seed)
                 for world, served in zip(_WORLDS, (played, again), strict=True)

@@ -55,6 +55,17 @@ def check_inputs_are_left_alone(subject: Subject) -> None:
     assert np.array_equal(rows, before)
 
 
+def check_a_proof_says_what_a_run_says(subject: Subject) -> None:
+    runtime, rows = subject.loaded(), some_rows(3)
+    proof = runtime.prove(subject.variant, CLASSES, {"signal": rows})
+    np.testing.assert_array_equal(proof, runtime.run(subject.variant, CLASSES, {"signal": rows}))
+
+
+def check_nothing_is_proved_that_was_not_loaded(subject: Subject) -> None:
+    with pytest.raises(BackendError):
+        subject.make().prove(subject.variant, CLASSES, {"signal": some_rows(1)})
+
+
 def check_nothing_runs_that_was_not_loaded(subject: Subject) -> None:
     with pytest.raises(BackendError, match="not resident"):
         subject.make().run(subject.variant, CLASSES, {"signal": some_rows(1)})

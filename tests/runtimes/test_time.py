@@ -25,6 +25,8 @@ def test_a_paced_batch_takes_the_stated_time_in_all():
     runtime = PacedRuntime(inner, "gpu", clock, clock.wait_until)
     assert runtime.load(variant, CLASSES) == 1000
     assert clock.now() == pytest.approx(2.0)
+    runtime.prove(variant, CLASSES, {"signal": some_rows(2)})
+    assert clock.now() == pytest.approx(2.0), "a stated load holds its proof"
     runtime.run(variant, CLASSES, {"signal": some_rows(2)})
     assert clock.now() == pytest.approx(2.015)
 

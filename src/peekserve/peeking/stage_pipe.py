@@ -6,6 +6,7 @@ event, handles it, looks at the windows that it brought, and writes the news. Th
 back-pressure: whoever writes faster than the process reads has to wait.
 """
 
+import logging
 import struct
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +31,8 @@ from peekserve.peeking.stage import (
     Turned,
 )
 from peekserve.peeking.staging import Staging
+
+LOG = logging.getLogger(__name__)
 
 _LENGTH = struct.Struct("<I")
 _ENCODER = msgspec.msgpack.Encoder()
@@ -77,6 +80,8 @@ def _counts(window: Found, peek: Looks | None) -> list[float] | None:
     try:
         counts = peek.look_all([Glance(window.arrays(), window.true_lengths())])[0]
     except Exception:
+        # A window without evidence is planned with the prior; the bug of the peek is told, not hidden.
+        LOG.warning("the peek failed at a window of %s/%s", window.application, window.stream, exc_info=True)
         return None
     return [float(value) for value in counts[0]]
 

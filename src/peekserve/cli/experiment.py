@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from rich.progress import (
     BarColumn,
@@ -131,7 +132,8 @@ def _room_for(folder: Path) -> None:
     """Raises InvalidConfiguration when nothing can be written there: said before minutes of measuring, not after."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "summary.json").touch()
+        with TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise InvalidConfiguration(
             f"--out {folder}: {error.strerror}; name a folder that can be written"

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from peekserve.applications.card import PEEK, Measured, latency_ms, measure
+from peekserve.applications.card import PEEK, Measured, measure
 from peekserve.applications.direct import answers, class_names, declaration
 from peekserve.applications.keywords.load import (
     FILE,
@@ -28,6 +28,7 @@ from peekserve.applications.prepare import HOME, models, prepare
 from peekserve.applications.splits import PARTS, Split, Splits
 from peekserve.errors import DataUnavailable, InvalidData
 from peekserve.registry.datasets import dataset_file
+from tests.applications.cards import milliseconds, stated
 
 MIB = 2**20
 SAID = declaration(HOME / "keywords" / "application.yaml")
@@ -57,12 +58,6 @@ def place(clips: Clips, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def lines(place: Path) -> dict[str, Measured]:
     return {line.name: line for line in measure(place)}
-
-
-def stated(line: str) -> list[str]:
-    """The cells of the card's first table: nothing, name, validation, test, milliseconds, ratio, nothing."""
-    card = (HOME / "keywords" / "README.md").read_text(encoding="utf-8")
-    return next(text for text in card.splitlines() if text.startswith(f"| {line} | ")).split("|")
 
 
 def speaking(n: int, seed: int) -> NDArray[np.float32]:
@@ -222,14 +217,18 @@ def test_an_answer_does_not_depend_on_its_company(place: Path) -> None:
 def test_the_card_states_what_is_measured(lines: dict[str, Measured]) -> None:
     assert list(lines) == [PEEK, *FRONTS]
     for name, line in lines.items():
-        low, high = (float(edge) for edge in stated(name)[3].split("[")[1].strip().rstrip("]").split(","))
-        assert low <= line.overall("test").value <= high, f"{name}: the card says {stated(name)[3]}"
+        low, high = (
+            float(edge) for edge in stated("keywords", name)[3].split("[")[1].strip().rstrip("]").split(",")
+        )
+        assert low <= line.overall("test").value <= high, (
+            f"{name}: the card says {stated('keywords', name)[3]}"
+        )
 
 
 def test_the_choice_is_a_real_one(place: Path, lines: dict[str, Measured]) -> None:
     peek, cheap, dear = (line.overall("validation").value for line in lines.values())
     assert peek + 0.05 <= cheap
     assert cheap + 0.03 <= dear
-    spent = [latency_ms(SAID, place, variant, 1) for variant in FRONTS]
-    assert spent[1] >= 20 * spent[0]
-    assert float(stated("mobilenet")[4]) >= 1.0  # milliseconds, on the machine of the card
+    cheap_ms, dear_ms = (milliseconds("keywords", variant) for variant in FRONTS)
+    assert dear_ms >= 20 * cheap_ms
+    assert dear_ms >= 1.0

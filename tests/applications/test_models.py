@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from peekserve.applications.card import PEEK, Measured, Share, latency_ms, measure
+from peekserve.applications.card import PEEK, Measured, Share, measure
 from peekserve.applications.direct import answers, class_names, declaration
-from peekserve.applications.prepare import HOME, NAMES, models
+from peekserve.applications.prepare import NAMES, models
 from peekserve.applications.splits import Split
+from tests.applications.cards import milliseconds, stated
 
 MIB = 2**20
 
@@ -33,12 +34,6 @@ def prepared(request: pytest.FixtureRequest, repository: Path) -> Prepared:
     return Prepared(request.param, place, declaration(place / "application.yaml"), lines)
 
 
-def card_row(application: str, line: str) -> list[str]:
-    """The cells of the card's first table: nothing, name, validation, test, milliseconds, ratio, nothing."""
-    card = (HOME / application / "README.md").read_text(encoding="utf-8")
-    return next(text for text in card.splitlines() if text.startswith(f"| {line} | ")).split("|")
-
-
 def test_all_models_together_stay_small() -> None:
     assert sum(model.stat().st_size for name in NAMES for model in models(name)) < 8 * MIB
 
@@ -49,9 +44,9 @@ def test_every_declared_variant_is_shipped_and_no_other(prepared: Prepared) -> N
 
 def test_the_card_states_what_is_measured(prepared: Prepared) -> None:
     for name, line in prepared.lines.items():
-        stated = card_row(prepared.name, name)[3].strip()
-        low, high = (float(edge) for edge in stated.split("[")[1].rstrip("]").split(","))
-        assert low <= line.overall("test").value <= high, f"{name}: the card says {stated}"
+        said = stated(prepared.name, name)[3].strip()
+        low, high = (float(edge) for edge in said.split("[")[1].rstrip("]").split(","))
+        assert low <= line.overall("test").value <= high, f"{name}: the card says {said}"
 
 
 def test_the_peek_is_clearly_below_the_best_variant(prepared: Prepared) -> None:
@@ -77,11 +72,10 @@ def test_every_variant_is_on_the_front_or_best_at_some_class(prepared: Prepared)
 
 
 def test_the_dearest_costs_twenty_times_the_cheapest(prepared: Prepared) -> None:
-    bucket = next((spec["buckets"][0] for spec in prepared.said["inputs"].values() if "buckets" in spec), 0)
     cheapest, *_, dearest = prepared.said["variants"]
-    spent = {v: latency_ms(prepared.said, prepared.place, v, 1, bucket) for v in (cheapest, dearest)}
-    assert spent[dearest] >= 20 * spent[cheapest]
-    assert float(card_row(prepared.name, dearest)[4]) >= 1.0  # milliseconds, on the machine of the card
+    cheap_ms, dear_ms = (milliseconds(prepared.name, variant) for variant in (cheapest, dearest))
+    assert dear_ms >= 20 * cheap_ms
+    assert dear_ms >= 1.0
 
 
 def test_an_answer_does_not_depend_on_its_company(prepared: Prepared) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from peekserve import kernel
 from peekserve.awareness.priors import uninformative
 from peekserve.core.backlog import Backlog
+from peekserve.core.beliefs import make as make_beliefs
 from peekserve.core.catalogue import Catalogue
 from peekserve.core.fleet import Fleet
 from peekserve.domain.application import Application, OnMiss, PeekSpec, QueryType, Variant
@@ -69,7 +70,7 @@ def a_decision(rows: int, seed: int) -> Callable[[Policy], object]:
     fleet = Fleet(catalogue, hang_s=1.0)
     fleet.up("w", "cpu", 6, now=0.0)
     fleet.preload("w", now=0.0)
-    backlog = Backlog(catalogue)
+    backlog = Backlog(catalogue, make_beliefs("dirichlet", catalogue))
     for i in range(rows):
         a = int(rng.integers(len(APPLICATIONS)))
         classes = APPLICATIONS[a][0]

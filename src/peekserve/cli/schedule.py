@@ -11,6 +11,7 @@ from rich.table import Table
 
 from peekserve.cli.terminal import console
 from peekserve.core.backlog import Backlog
+from peekserve.core.beliefs import make as make_beliefs
 from peekserve.core.catalogue import Catalogue
 from peekserve.core.fleet import Fleet
 from peekserve.domain.messages import Plan
@@ -129,7 +130,7 @@ def view_of(window: WrittenWindow) -> View:
     fleet = Fleet(catalogue, hang_s=1.0)
     for worker in window.workers:
         fleet.up(worker.name, worker.device, worker.budget_bytes, 0.0)
-    backlog = Backlog(catalogue)
+    backlog = Backlog(catalogue, make_beliefs("dirichlet", catalogue))
     for i, row in enumerate(window.rows):
         request = Request(
             id=f"row{i}",

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from peekserve.awareness.estimate import likely, worth
-from peekserve.awareness.posterior import posterior_mean
 from peekserve.core.alarms import Alarms
+from peekserve.core.beliefs import Belief
 from peekserve.core.catalogue import Catalogue, frozen
 from peekserve.domain.request import Request
 from peekserve.domain.utility import Penalty, PenaltyKind
@@ -71,20 +70,14 @@ class Backlog:
     _reals: npt.NDArray[np.float64]
     _wholes: npt.NDArray[np.int32]
 
-    def __init__(self, catalogue: Catalogue, capacity: int = 64) -> None:
+    def __init__(self, catalogue: Catalogue, beliefs: Sequence[Belief], capacity: int = 64) -> None:
+        """`beliefs`: one for each application."""
         self._catalogue = catalogue
+        self._beliefs = beliefs
         self._capacity = 0
         self._free: list[int] = []
         self._sequence = 0
         self._dooms, self._tells, self._readies = Alarms(), Alarms(), Alarms()
-        apps = catalogue.applications
-        self._priors = tuple(np.array(app.prior) for app in apps)
-        # float64 [C, V]: what eq. 9 adds up, class by class.
-        self._worth = tuple(
-            np.ascontiguousarray(worth(recall, app.weights).T)
-            for recall, app in zip(catalogue.recall, apps, strict=True)
-        )
-        self._unseen = tuple(self._without_evidence(a) for a in range(len(apps)))
         self._may: dict[tuple[object, ...], tuple[npt.NDArray[np.bool_], list[int]]] = {}
         self.waits = 0
         self.request: list[str] = []
@@ -129,7 +122,10 @@ class Backlog:
             request.arrived_at, width, np.nan,
         )  # fmt: skip
         self._wholes[at] = (a, self._catalogue.lane(a, request.bucket), kind, -1, 0)
-        self.theta[at], self.accuracy[at] = self._unseen[a]
+        unseen = self._beliefs[a].unseen()
+        self.theta[at], self.accuracy[at] = 0.0, 0.0
+        self.theta[at, : len(app.classes)] = unseen.theta
+        self.accuracy[at, : len(app.variants)] = unseen.accuracy
         self.allowed[at] = allowed
         self.granted[at] = False
         return slots
@@ -160,12 +156,11 @@ class Backlog:
         """Evidence came: counts float64 [len(slots), C]. Rows that were kept only for it are doomed again."""
         at = np.array(slots)
         a = int(self.application[slots[0]])
-        theta = posterior_mean(self._priors[a], counts)
-        classes, variants = theta.shape[1], self._worth[a].shape[1]
-        self.theta[at, :classes] = theta
-        self.accuracy[at, :variants] = self._worth_of(a, theta)
-        self.instant[at] = self._catalogue.instant[a]
-        self.likely[at] = likely(theta)
+        seen = self._beliefs[a].seen(counts)
+        self.theta[at, : seen.theta.shape[1]] = seen.theta
+        self.accuracy[at, : seen.accuracy.shape[1]] = seen.accuracy
+        self.instant[at] = seen.instant
+        self.likely[at] = seen.likely
         for s in slots:
             doom_at = self.due_at[s] - self.quickest_s[s]
             if self.doom_at[s] < np.inf and self.doom_at[s] != doom_at:
@@ -343,20 +338,6 @@ class Backlog:
                 )
 
     # ---- inside ----
-
-    def _worth_of(self, a: int, theta: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """float64 [n, V]: `expected_accuracy` of beliefs float64 [n, C], to the last bit: a running sum adds class
-        after class, whatever the processor."""
-        return np.asarray(np.cumsum(theta[:, :, None] * self._worth[a], axis=1)[:, -1])
-
-    def _without_evidence(self, a: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """The prior's belief and its accuracies, as wide as the columns are."""
-        classes, variants = self._worth[a].shape
-        theta = posterior_mean(self._priors[a], np.zeros((1, classes)))
-        padded = np.zeros(self._catalogue.classes), np.zeros(self._catalogue.variants)
-        padded[0][:classes] = theta[0]
-        padded[1][:variants] = self._worth_of(a, theta)[0]
-        return padded
 
     def _grow(self, capacity: int) -> None:
         old, n = self._capacity, capacity

@@ -14,6 +14,7 @@ class Options:
     half for the way back to the client. `patience_s`: how long a row waits for its peek. `peek`: ask for peeks
     at all. `on_miss`: instead of what the applications say. `max_rows`: more unsettled rows than this are
     refused. `hang_s`: a batch that is overdue by this much, or by 20 times its own length, condemns its worker.
+    `beliefs`: how evidence becomes a belief, a name in core.beliefs.
     `preload`: fill an idle machine's new worker with weights before there is work for it. `attempts`: how often
     a row may lose its worker.
     """
@@ -22,6 +23,7 @@ class Options:
     margin_s: float = 0.0
     patience_s: float = 0.010
     peek: bool = True
+    beliefs: str = "dirichlet"
     preload: bool = False
     on_miss: OnMiss | None = None
     max_rows: int = 4096

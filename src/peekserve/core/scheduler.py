@@ -22,17 +22,20 @@ it never happens. A request whose rows still run when it is due is settled at it
 other.
 """
 
+from collections.abc import Sequence
 from typing import assert_never
 
 import numpy as np
 
 from peekserve.core.backlog import RUNNING, WAITING, Backlog, Slots
+from peekserve.core.beliefs import Belief, make
 from peekserve.core.catalogue import Catalogue
 from peekserve.core.ending import Endings
 from peekserve.core.fleet import Committed, Fleet
 from peekserve.core.held import Held
 from peekserve.core.ledger import Ledger, Open
 from peekserve.core.options import Options
+from peekserve.core.returns import Returns
 from peekserve.domain.application import Application, OnMiss
 from peekserve.domain.messages import (
     Arrived,
@@ -53,7 +56,7 @@ from peekserve.domain.messages import (
     WorkerDown,
     WorkerUp,
 )
-from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, RowRef, Source
+from peekserve.domain.request import Outcome, Reason, Request, RowRef
 from peekserve.errors import InvariantBroken
 from peekserve.policies.base import Floats, Policy
 
@@ -64,16 +67,26 @@ class Scheduler:
     """Decides everything: which variant, which order, which batch, what to refuse. No IO, no clock, no
     tensors."""
 
-    def __init__(self, policy: Policy, catalogue: Catalogue, options: Options | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        catalogue: Catalogue,
+        options: Options | None = None,
+        beliefs: Sequence[Belief] | None = None,
+    ) -> None:
+        """`beliefs`: one for each application, in place of what the options name."""
         self._policy = policy
         self._catalogue = catalogue
         self._options = options or Options()
-        self._backlog = Backlog(catalogue)
+        self._backlog = Backlog(catalogue, beliefs or make(self._options.beliefs, catalogue))
         self._fleet = Fleet(catalogue, self._options.hang_s)
         self._ledger = Ledger(catalogue, self._backlog)
         self._held = Held(self._backlog, self._ledger)
         self._rebalance_at = INF
         self._endings = Endings(self._backlog, self._ledger, self._options.margin_s)
+        self._returns = Returns(
+            catalogue, self._backlog, self._fleet, self._ledger, self._endings, self._options.attempts
+        )
         self._enabled = np.ones((max(len(catalogue.lanes), 1), catalogue.variants), dtype=np.bool_)
         self._fastest: dict[int, Floats] = {}
         self._batches = 0
@@ -101,9 +114,11 @@ class Scheduler:
             case Peeked(request_id, counts):
                 self._peeked(request_id, counts, now)
             case BatchDone():
-                self._batch_done(event, now)
+                if self._returns.done(event, self._enabled, now):
+                    self._changed(now)
             case BatchFailed():
-                self._batch_failed(event, now)
+                if self._returns.failed(event, self._enabled, now):
+                    self._changed(now)
             case Cancelled(request_id):
                 if request_id in self._ledger.open:
                     self._ledger.close(
@@ -121,7 +136,9 @@ class Scheduler:
                     self._out += self._fleet.preload(worker, now)
                 self._changed(now)
             case WorkerDown(worker, error):
-                self._worker_down(worker, error, now)
+                self._returns.lost(worker, error)
+                self._changed(now)
+                self._rebalance_at = now
             case LoadFailed(worker, weights, error):
                 self._load_failed(worker, weights, error, now)
             case Loaded(worker, weights):
@@ -209,53 +226,6 @@ class Scheduler:
             self._backlog.observe(slots, counts[[row for row, _ in kept]])
         self._backlog.release(slots)
         self._changed(now)
-
-    def _batch_done(self, event: BatchDone, now: float) -> None:
-        batch = self._fleet.done(event.batch_id, event.finished_at)
-        if batch is None:
-            return
-        lane = self._catalogue.lanes[batch.lane]
-        shape = (len(batch.slots), len(self._catalogue.applications[lane.application].classes))
-        if event.scores.shape != shape:
-            self._failed(batch, f"the runtime returned scores {event.scores.shape} instead of {shape}", now)
-            return
-        self._changed(now)
-        name = lane.variants[batch.variant]
-        labels, scores = event.scores.argmax(axis=1).tolist(), event.scores.tolist()
-        for i, (slot, ref) in enumerate(zip(batch.slots, batch.refs, strict=True)):
-            if self._ledger.owns(slot, ref):
-                answer = RowAnswer(
-                    labels[i], tuple(scores[i]), Source.MODEL, name, batch.expected[i],
-                    batch.id, event.started_at, event.finished_at,
-                )  # fmt: skip
-                self._ledger.settle_row(self._ledger.open[ref.request_id], ref.row, answer, now)
-
-    def _batch_failed(self, event: BatchFailed, now: float) -> None:
-        batch = self._fleet.done(event.batch_id, now)
-        if batch is not None:
-            self._failed(batch, event.error, now)
-
-    def _failed(self, batch: Committed, error: str, now: float) -> None:
-        self._changed(now)
-        for slot, ref in zip(batch.slots, batch.refs, strict=True):
-            if self._ledger.owns(slot, ref):
-                # Another variant may do: this one is not asked again for this row.
-                self._backlog.give_back(slot)
-                self._backlog.forbid(slot, batch.variant)
-        self._endings.settle_stranded(self._enabled, error, now)
-
-    def _worker_down(self, worker: str, error: str, now: float) -> None:
-        lost = self._fleet.down(worker)
-        self._changed(now)
-        self._rebalance_at = now
-        for batch in lost:
-            for slot, ref in zip(batch.slots, batch.refs, strict=True):
-                if self._ledger.owns(slot, ref) and self._backlog.give_back(slot) >= self._options.attempts:
-                    entry = self._ledger.open[ref.request_id]
-                    detail = (
-                        f"lost its worker {self._options.attempts} times, the last one was {worker}: {error}"
-                    )
-                    self._ledger.close(entry, Outcome.FAILED, Reason.BACKEND_ERROR, detail)
 
     def _load_failed(self, worker: str, weights: str, error: str, now: float) -> None:
         self._fleet.load_failed(worker, weights)

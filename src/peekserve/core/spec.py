@@ -1,9 +1,10 @@
 """A scheduler as plain data: what a configuration says, what a journal's first frame holds."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from peekserve.core.beliefs import Belief
 from peekserve.core.catalogue import Catalogue
 from peekserve.core.options import Options
 from peekserve.core.planning import Planning, Rolling, Window
@@ -36,6 +37,7 @@ class SchedulerSpec:
     margin_s: float = 0.0
     patience_s: float = 0.010
     peek: bool = True
+    beliefs: str = "dirichlet"
     preload: bool = True
     on_miss: OnMiss | None = None
     max_rows: int = 4096
@@ -56,20 +58,23 @@ class SchedulerSpec:
         """The policy alone."""
         return make(self.policy, self.switches, **self.policy_options)
 
-    def over(self, catalogue: Catalogue, policy: Policy | None = None) -> Scheduler:
+    def over(
+        self, catalogue: Catalogue, policy: Policy | None = None, beliefs: Sequence[Belief] | None = None
+    ) -> Scheduler:
         """As `build`, over applications that are indexed already: a catalogue is read-only and may be shared, and so
-        may a policy that was made before."""
+        may a policy that was made before. `beliefs`: in place of those that are named."""
         options = Options(
             planning=self._planning(),
             margin_s=self.margin_s,
             patience_s=self.patience_s,
             peek=self.peek,
+            beliefs=self.beliefs,
             preload=self.preload,
             on_miss=self.on_miss,
             max_rows=self.max_rows,
             hang_s=self.hang_s,
         )
-        return Scheduler(policy or self.made(), catalogue, options)
+        return Scheduler(policy or self.made(), catalogue, options, beliefs)
 
     def _planning(self) -> Planning:
         if self.planning == "rolling":

@@ -2,14 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from peekserve.clock import Clock, WallClock
-from peekserve.core.backlog import Backlog
-from peekserve.core.catalogue import Catalogue
-from peekserve.core.fleet import Fleet
-from peekserve.domain.request import Request, TensorRef
-from peekserve.experiments.sneakpeek.lab import DEVICE, Contender, Lab, Setting, Stage
+from peekserve.experiments.sneakpeek.lab import Contender, Lab, Setting, Stage
+from peekserve.experiments.standing import Standing
 from peekserve.experiments.table import Row, Value
 from peekserve.policies import make
 from peekserve.policies.base import Policy, View
@@ -23,29 +18,7 @@ TIMES = 3
 
 def view_of(stage: Stage, asked: Sequence[Asked], window_s: float) -> View:
     """What a policy sees at the end of a window: all its rows, with their evidence."""
-    catalogue = Catalogue(stage.with_penalty())
-    backlog, fleet = Backlog(catalogue), Fleet(catalogue, float("inf"))
-    for worker in stage.workers:
-        fleet.up(worker.name, DEVICE, worker.budget_bytes, 0.0)
-        for weights in worker.resident:
-            fleet.loaded(worker.name, weights, 0.0)
-    recorded = stage.recorded
-    for number, one in enumerate(sorted(asked, key=lambda a: a.offset_s)):
-        request = Request(
-            f"r{number}",
-            one.application,
-            one.offset_s,
-            one.offset_s + one.deadline_s,
-            payload=TensorRef(str(one.sample)),
-        )
-        lane = catalogue.lane(catalogue.application(one.application), 0)
-        slots = backlog.add(request, 0.0, fleet.fastest_s(lane), late_ok=True)
-        counts = recorded[one.application].counts
-        if counts is not None:
-            backlog.observe(slots, counts[[one.sample]])
-    enabled = np.ones((len(catalogue.lanes), catalogue.variants), np.bool_)
-    workers = fleet.view([worker.name for worker in stage.workers], window_s)
-    return backlog.view(backlog.waiting(), window_s, workers, enabled)
+    return Standing(stage.with_penalty(), stage.workers, stage.recorded, asked, window_s).view()
 
 
 def timed(

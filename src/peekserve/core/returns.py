@@ -1,0 +1,81 @@
+"""Batches that come back: done, failed, or lost with their worker; and what becomes of their rows."""
+
+import numpy as np
+import numpy.typing as npt
+
+from peekserve.core.backlog import Backlog
+from peekserve.core.catalogue import Catalogue
+from peekserve.core.ending import Endings
+from peekserve.core.fleet import Committed, Fleet
+from peekserve.core.ledger import Ledger
+from peekserve.domain.messages import BatchDone, BatchFailed
+from peekserve.domain.request import Outcome, Reason, RowAnswer, Source
+
+Enabled = npt.NDArray[np.bool_]
+
+
+class Returns:
+    """`attempts`: how often a row may lose its worker. `enabled`, everywhere: bool [lanes, V], variants that can be run
+    at all."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        backlog: Backlog,
+        fleet: Fleet,
+        ledger: Ledger,
+        endings: Endings,
+        attempts: int,
+    ) -> None:
+        self._catalogue = catalogue
+        self._backlog = backlog
+        self._fleet = fleet
+        self._ledger = ledger
+        self._endings = endings
+        self._attempts = attempts
+
+    def done(self, event: BatchDone, enabled: Enabled, now: float) -> bool:
+        """Its rows have their answers. False if the batch is not ours any more."""
+        batch = self._fleet.done(event.batch_id, event.finished_at)
+        if batch is None:
+            return False
+        lane = self._catalogue.lanes[batch.lane]
+        shape = (len(batch.slots), len(self._catalogue.applications[lane.application].classes))
+        if event.scores.shape != shape:
+            error = f"the runtime returned scores {event.scores.shape} instead of {shape}"
+            self._give_back(batch, enabled, error, now)
+            return True
+        name = lane.variants[batch.variant]
+        labels, scores = event.scores.argmax(axis=1).tolist(), event.scores.tolist()
+        for i, (slot, ref) in enumerate(zip(batch.slots, batch.refs, strict=True)):
+            if self._ledger.owns(slot, ref):
+                answer = RowAnswer(
+                    labels[i], tuple(scores[i]), Source.MODEL, name, batch.expected[i],
+                    batch.id, event.started_at, event.finished_at,
+                )  # fmt: skip
+                self._ledger.settle_row(self._ledger.open[ref.request_id], ref.row, answer, now)
+        return True
+
+    def failed(self, event: BatchFailed, enabled: Enabled, now: float) -> bool:
+        """Its rows wait again, for another variant. False if the batch is not ours any more."""
+        batch = self._fleet.done(event.batch_id, now)
+        if batch is not None:
+            self._give_back(batch, enabled, event.error, now)
+        return batch is not None
+
+    def lost(self, worker: str, error: str) -> None:
+        """A worker is gone: what it ran waits again, unless that happened to it too often."""
+        for batch in self._fleet.down(worker):
+            for slot, ref in zip(batch.slots, batch.refs, strict=True):
+                if self._ledger.owns(slot, ref) and self._backlog.give_back(slot) >= self._attempts:
+                    entry = self._ledger.open[ref.request_id]
+                    detail = f"lost its worker {self._attempts} times, the last one was {worker}: {error}"
+                    self._ledger.close(entry, Outcome.FAILED, Reason.BACKEND_ERROR, detail)
+
+    def _give_back(self, batch: Committed, enabled: Enabled, error: str, now: float) -> None:
+        for slot, ref in zip(batch.slots, batch.refs, strict=True):
+            if self._ledger.owns(slot, ref):
+                # Another variant may do: this one is not asked again for this row.
+                self._backlog.give_back(slot)
+                self._backlog.forbid(slot, batch.variant)
+        self._endings.settle_stranded(enabled, error, now)

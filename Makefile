@@ -4,7 +4,7 @@ PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 PINS := pyproject.toml constraints.txt setup.py
-KERNEL := src/peekserve/kernel/loops.py
+KERNEL := $(wildcard src/peekserve/kernel/*.py)
 
 .PHONY: demo test check bench build format clean
 .DEFAULT_GOAL := test
@@ -47,4 +47,4 @@ format: .venv/.dev
 	touch $@
 
 clean:                            ## what the build made; .venv stays
-	rm -rf build dist src/*.egg-info src/peekserve/kernel/_loops*.so .venv/.demo .venv/.kernel
+	rm -rf build dist src/*.egg-info src/peekserve/kernel/_compiled*.so .venv/.demo .venv/.kernel

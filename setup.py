@@ -1,7 +1,8 @@
-"""Compile `loops.py` into `peekserve.kernel._loops`; all else is in pyproject.toml.
+"""Compile the kernel into `peekserve.kernel._compiled`; all else is in pyproject.toml.
 
-A table in pyproject.toml cannot do this one thing: the extension has to carry the sha256 of the source it
-was made from, so that a stale one is refused at import.
+A table in pyproject.toml cannot do these two things: several files become one extension, in which they call each
+other's C functions, and it has to carry the sha256 of the source that it was made from, so that a stale one is refused
+at import.
 """
 
 import hashlib
@@ -11,8 +12,9 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SOURCE = "src/peekserve/kernel/loops.py"
-GENERATED = Path("build/kernel/_loops.py")
+# In this order, which `peekserve.kernel` knows too: each uses what stands in those before it.
+SOURCES = [f"src/peekserve/kernel/{name}.py" for name in ("penalty", "loops", "grouping", "slots", "search")]
+GENERATED = Path("build/kernel/_compiled.py")
 DIRECTIVES = {
     "language_level": "3",
     "boundscheck": False,
@@ -23,10 +25,10 @@ DIRECTIVES = {
 
 
 class BuildKernel(build_ext):
-    """Write a copy of the source with its hash at the end, and compile that."""
+    """Write the sources one after another with their hash at the end, and compile that."""
 
     def build_extension(self, ext: Extension) -> None:
-        source = Path(SOURCE).read_bytes()
+        source = b"".join(Path(name).read_bytes() for name in SOURCES)
         copy = source.decode() + f'\nSOURCE_SHA256 = "{hashlib.sha256(source).hexdigest()}"\n'
         if not GENERATED.exists() or GENERATED.read_text() != copy:
             GENERATED.parent.mkdir(parents=True, exist_ok=True)
@@ -42,4 +44,4 @@ class BuildKernel(build_ext):
         super().build_extension(ext)
 
 
-setup(ext_modules=[Extension("peekserve.kernel._loops", [SOURCE])], cmdclass={"build_ext": BuildKernel})
+setup(ext_modules=[Extension("peekserve.kernel._compiled", SOURCES)], cmdclass={"build_ext": BuildKernel})

@@ -8,6 +8,9 @@ PeekserveError
 ├── UnknownStream           no stream of that name, or an application that takes none
 ├── StaleStream             a stream whose newest sample is too old to answer from
 ├── NoWindow                a stream in which no window was found yet
+├── UnknownRequest          feedback on a request that nobody remembers
+├── NotAnswered             feedback on a request that has no answer yet
+├── AlreadyConfirmed        feedback on a row whose true class is known
 ├── NotWanted               data that nobody waits for (any more)
 ├── TooFast                 more comes than can be taken; nothing was stored
 ├── NotReady                known, but not (yet) able to serve
@@ -55,6 +58,18 @@ class StaleStream(PeekserveError):
 
 class NoWindow(PeekserveError):
     """The stream is open and no window was found in it yet."""
+
+
+class UnknownRequest(PeekserveError):
+    """A true class for a request that was never answered here, or was forgotten."""
+
+
+class NotAnswered(PeekserveError):
+    """A true class for a request that is still under way."""
+
+
+class AlreadyConfirmed(PeekserveError):
+    """A second true class for one row: the first was learnt."""
 
 
 class NotWanted(PeekserveError):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,8 @@ class Row:
     """What became of one request. Instants are seconds on the run's own clock; `settled_at` is when its
     client knew.
 
-    `correct`: share of its rows answered rightly. `believed`: mean expected accuracy of the choices; nan
+    `correct`: share of its rows answered rightly, whatever their class. `believed`: mean expected value of the
+    choices, class-weighted: an accuracy where no class weighs more than another; nan
     without an answer or a profile. `utility`: realised: right or wrong, weighed by class, less the penalty of
     the real lateness; where the application's score is quadratic, what the scores are worth instead of right or
     wrong. A weighted F1 belongs to many requests: `utilities` puts it into each. `labels`: true classes; `said`:
@@ -139,9 +141,10 @@ def _f1_factors(rows: Sequence[Row]) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A run in numbers. `low`, `high`: 95% bootstrap interval of the mean utility. `accuracy`: of what was
-    answered. `deadlines_met`, `by_peek`: shares of all requests. `p95_s`: of the time to an outcome. `weighted_f1`,
-    `quadratic` (as (1 + Q) / 2): of what was answered, like `accuracy`."""
+    """A run in numbers. `low`, `high`: 95% bootstrap interval of the mean utility, which is class-weighted; `accuracy`
+    is not: the share of what was answered that was right. `believed`: as in Row. `deadlines_met`, `by_peek`: shares of
+    all requests. `p95_s`: of the time to an outcome. `weighted_f1`, `quadratic` (as (1 + Q) / 2): of what was answered,
+    like `accuracy`."""
 
     requests: int
     utility: float
@@ -185,6 +188,69 @@ def summary(rows: Sequence[Row], seed: int = 0) -> Summary:
         if (graded := [r.quadratic for r in answered if r.said])
         else float("nan"),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRecall:
+    """What became of the rows that truly are of one class; plain counts, nothing here is weighted.
+
+    `rows`: how many there were; `answered`: of these; `right`: of those, answered with this class; `found`: of those,
+    in time. The intervals are Wilson's, 95%, which take rows for independent: those of one subject are not, and the
+    share is then known less well than they say.
+    """
+
+    application: str
+    label: int
+    rows: int
+    answered: int
+    right: int
+    found: int
+
+    @property
+    def recall(self) -> float:
+        """Of what was answered, as `Summary.accuracy` is; nan of nothing."""
+        return self.right / self.answered if self.answered else float("nan")
+
+    @property
+    def found_share(self) -> float:
+        """Of all rows: what got no answer, or a late one, is missed too."""
+        return self.found / self.rows if self.rows else float("nan")
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson(self.right, self.answered)
+
+    @property
+    def found_interval(self) -> tuple[float, float]:
+        return wilson(self.found, self.rows)
+
+
+def per_class(rows: Sequence[Row]) -> tuple[ClassRecall, ...]:
+    """The recall of every class that occurs, by application and label."""
+    counts: dict[tuple[str, int], list[int]] = {}
+    for r in rows:
+        for i, label in enumerate(r.labels):
+            count = counts.setdefault((r.application, label), [0, 0, 0, 0])
+            right = bool(r.said) and r.said[i] == label
+            count[0] += 1
+            count[1] += bool(r.said)
+            count[2] += right
+            count[3] += right and r.in_time
+    return tuple(ClassRecall(*key, *counts[key]) for key in sorted(counts))
+
+
+def wilson(hits: int, of: int) -> tuple[float, float]:
+    """95% interval of a share of independent draws (Wilson 1927); nan of none.
+
+    >>> tuple(round(end, 3) for end in wilson(8, 10))
+    (0.49, 0.943)
+    """
+    if not of:
+        return float("nan"), float("nan")
+    z, share = 1.959963984540054, hits / of
+    middle, scale = share + z * z / (2 * of), 1.0 + z * z / of
+    half = z * sqrt(share * (1.0 - share) / of + z * z / (4 * of * of))
+    return max((middle - half) / scale, 0.0), min((middle + half) / scale, 1.0)
 
 
 def interval(

@@ -8,11 +8,13 @@ from rich.console import Console
 
 from peekserve.cli.profile import _as_json, notes, table
 from peekserve.domain.application import Application, PeekSpec, Score, Variant
-from peekserve.domain.profile import Quality
+from peekserve.domain.profile import Calibration, Quality
 from peekserve.peeking.choosing import Choice
 
 SURE = Quality.from_confusion(np.array([[8, 2, 0], [1, 9, 0], [0, 5, 5]]))
 UNSURE = Quality.from_confusion(np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]]))
+THIRD = (1 / 3,) * 3
+CALIBRATION = Calibration((THIRD,) * 3, 0.5, 5.0, (0.1, 0.5, 0.9), THIRD, 90, 0.7, 0.5)
 CHOICE = Choice(7, ((5, -0.5), (7, -0.25)))
 
 
@@ -31,7 +33,7 @@ def test_a_recall_that_is_a_guess_is_marked_and_explained():
     cells = list(table(an_application(UNSURE), "cpu").columns[2].cells)
     assert cells == ["0.33* other"]
     peek = PeekSpec((), (), quality=UNSURE)
-    assert notes(an_application(SURE, peek=peek), None) == told
+    assert notes(an_application(SURE, peek=peek), None)[:1] == told
 
 
 def test_a_chosen_k_is_told_with_its_scores():
@@ -40,6 +42,18 @@ def test_a_chosen_k_is_told_with_its_scores():
     ]
     told = json.loads(json.dumps(_as_json(an_application(SURE), "cpu", CHOICE)))
     assert told["neighbours"] == {"k": 7, "log_scores": {"5": -0.5, "7": -0.25}}
+
+
+def test_what_the_votes_of_a_peek_are_worth_is_told_and_so_is_that_nobody_measured_it():
+    peek = PeekSpec((), (), quality=SURE)
+    told = notes(an_application(SURE, peek=peek), None)
+    assert told == ["peek: never calibrated; its votes are added to the prior, as SneakPeek adds them"]
+    app = an_application(SURE, peek=replace(peek, calibration=CALIBRATION))
+    assert notes(app, None) == [
+        "peek: temperature 0.500, so that its votes on a row, up to 5, are worth 2.50; log loss 0.500, of uncalibrated "
+        "votes 0.700, on 90 rows"
+    ]
+    assert json.loads(json.dumps(_as_json(app, "cpu", None)))["calibration"]["temperature"] == 0.5
 
 
 def test_another_score_is_told_beside_accuracy():

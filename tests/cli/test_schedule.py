@@ -18,7 +18,7 @@ from peekserve.registry.window import parse_window, read_window
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "windows.md"
 EXAMPLES = sorted((ROOT / "docs" / "windows").glob("*.json"))
-SHOWN = re.compile(r"^    \$ peekserve schedule (docs/windows/\S+) --policy (\S+)\n((?:    .*\n)+)", re.M)
+SHOWN = re.compile(r"^    \$ peekserve schedule (docs/windows/\S+) --policy (.+)\n((?:    .*\n)+)", re.M)
 
 
 def output(*arguments: str, columns: int = 150) -> str:
@@ -30,7 +30,8 @@ def output(*arguments: str, columns: int = 150) -> str:
 
 
 def block(example: str, policy: str) -> str:
-    text = output(str(ROOT / example), "--policy", policy)
+    """What stands below this command; `policy` is all that follows `--policy`."""
+    text = output(str(ROOT / example), "--policy", *policy.split())
     return "".join(f"    {line}".rstrip() + "\n" for line in text.rstrip().splitlines())
 
 
@@ -113,6 +114,51 @@ def test_a_switch_of_the_file_overrides_the_policys_own():
     window = parse_window(json.dumps({**WINDOW, "switches": {"short_circuit": True}}).encode(), "w.json")
     found = planned(window, view_of(window), "lo-edf", {})
     assert (found.switches.short_circuit, found.switches.aware) == (True, False)
+
+
+# ---- why -------------------------------------------------------------------------------------------------------
+
+
+def test_every_row_is_explained_or_those_that_are_named():
+    example = str(next(path for path in EXAMPLES if path.stem == "two-workers"))
+    found = json.loads(output(example, "--policy", "optimal", "--explain", "--json"))
+    assert [row["row"] for row in found["explained"]] == [0, 1, 2, 3, 4]
+    for row, plain in zip(found["explained"], found["rows"], strict=True):
+        assert row["chosen"]["utility"] == plain["utility"]
+        assert row["chosen"].get("variant") == plain["variant"]
+        losses = [c["loss"] for c in row["alternatives"] if "loss" in c]
+        assert losses == sorted(losses)
+        assert min(losses) >= 0.0  # nobody beats the optimum
+    some = json.loads(output(example, "--json", "--explain", "3", "1"))
+    assert [row["row"] for row in some["explained"]] == [3, 1]
+    assert "explained" not in output(example).lower()
+    assert json.loads(output(example, "--json"))["explained"] is None
+
+
+def test_people_are_shown_what_was_considered_and_by_how_much_it_lost():
+    example = str(next(path for path in EXAMPLES if path.stem == "no-evidence"))
+    text = output(example, "--policy", "grouped", "--explain", "3", columns=100)
+    assert "Row 3 (keywords): mobile" in text
+    assert re.search(r"lstm .* -0\.0262 .* better", text)
+    assert re.search(r"peek .* no evidence", text)
+    assert max(map(len, output(example, "--explain", columns=80).splitlines())) <= 80
+    both = output(example, "--policy", "grouped,optimal", "--explain", "3")
+    assert "grouped. Row 3 (keywords): mobile" in both
+    assert "optimal. Row 3 (keywords): lstm" in both
+
+
+def test_rows_that_cannot_be_explained_are_named(tmp_path: Path):
+    example = str(EXAMPLES[0])
+    with pytest.raises(InvalidConfiguration, match="--explain 9: the window has rows 0 to 4"):
+        output(example, "--explain", "9")
+    done = CliRunner().invoke(app, ["schedule", example, "1"])
+    assert done.exit_code == 2
+    assert "only with --explain" in done.output
+    crowd = tmp_path / "crowd.json"
+    crowd.write_text(json.dumps({**WINDOW, "rows": [WINDOW["rows"][1]] * 65}))
+    with pytest.raises(InvalidConfiguration, match="--explain of 65 rows: name at most 64"):
+        output(str(crowd), "--explain")
+    assert len(json.loads(output(str(crowd), "--explain", "64", "--json"))["explained"]) == 1
 
 
 # ---- what goes wrong -------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from peekserve.domain.application import Application, FeatureStep, PeekSpec, Var
 from peekserve.domain.tensors import TensorSpec
 from peekserve.errors import InvalidConfiguration, InvalidData
 from peekserve.peeking.base import Glance
-from peekserve.peeking.peek import Peek, build_peek, profile_peek
+from peekserve.peeking.peek import Peek, build_peek, calibrate, profile_peek
 
 SPEC = PeekSpec(("signal",), (FeatureStep("statistics"), FeatureStep("standardise")), neighbours=5)
 
@@ -100,6 +100,32 @@ class TickingClock(ManualClock):
     def now(self):
         self.advance(self.tick)
         return super().now()
+
+
+def test_rows_of_subjects_that_the_peek_knows_are_left_out_of_its_calibration():
+    """Subjects 0 to 2 are in the reference: of course their neighbours are right."""
+    labels = np.arange(120) % 3
+    groups = np.repeat(np.arange(6), 20)
+    rng = np.random.default_rng(0)
+    votes = np.where(groups[:, None] < 3, 5.0 * np.eye(3)[labels], rng.multinomial(5, [1 / 3] * 3, 120))
+    app = an_application()
+    kept = calibrate(app, votes, labels, groups, np.array([0, 1, 2]))
+    assert kept.fitted_on == 60
+    assert kept == calibrate(app, votes[60:], labels[60:], groups[60:], None)
+    # If nobody else is there, what is there must do.
+    assert calibrate(app, votes, labels, groups, np.arange(6)).fitted_on == 120
+
+
+def test_a_calibration_is_fitted_to_the_mix_that_the_owner_expects():
+    labels = np.repeat([0, 1, 2], [60, 30, 30])
+    rng = np.random.default_rng(0)
+    votes = np.array([rng.multinomial(5, 0.4 * np.eye(3)[c] + 0.2) for c in labels], dtype=float)
+    plain = an_application()
+    expecting = replace(plain, prior=(0.8, 0.1, 0.1), prior_learns=None)
+    assert (
+        calibrate(expecting, votes, labels, None, None).loss
+        < calibrate(plain, votes, labels, None, None).loss
+    )
 
 
 def test_fewer_validation_samples_than_rows_in_a_batch_are_enough():

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from peekserve.config import Problems
-from peekserve.domain.application import FeatureStep, OnMiss, QueryType
+from peekserve.domain.application import FeatureStep, OnMiss, QueryType, StreamPrior
 from peekserve.domain.profile import LatencyCurve, Quality, Timing
 from peekserve.domain.tensors import InputMap, LogMel, OutputForm, OutputMap, Padding, TensorSpec
 from peekserve.domain.utility import Penalty
@@ -14,6 +14,8 @@ from peekserve.errors import InvalidConfiguration, UnknownApplication
 from peekserve.registry.application import read_application
 from peekserve.registry.repository import read_repository
 from tests.registry.folders import DIGITS, one_tensor, repository, untouched
+
+WEAK = 'prior: {weak: {"0": 0.9, "1": 0.1}}'
 
 
 def problems_of(root: Path, text: str) -> list[str]:
@@ -132,6 +134,14 @@ def test_lengths_that_vary_and_every_map_into_a_model(tmp_path):
         ('"1": 0.1}', '"1": 0.2}', "9: prior: the frequencies of a weak prior sum to 1"),
         ('"1": 0.1}', '"2": 0.1}', "9: prior.weak.2: unknown class '2'; known: 0, 1"),
         ("weak", "week", "9: prior.week: unknown kind 'week'; did you mean 'weak'?"),
+        (
+            WEAK,
+            "prior: {stream: {frequencies: {'0': 0.9, '1': 0.2}}}",
+            "9: prior.stream.frequencies: the frequencies of a stream prior sum to 1",
+        ),
+        (WEAK, "prior: {stream: {half_life: 0}}", "9: prior.stream.half_life: 0 is not from 1 to 1e+09"),
+        (WEAK, "prior: {stream: {half: 9}}", "9: prior.stream: unknown key 'half'"),
+        (WEAK, "prior: strea", "9: prior: unknown prior 'strea'; did you mean 'stream'?"),
         ("kind: pca", "kind: pac", "11: peek.features[1].kind: unknown feature 'pac'; did you mean 'pca'?"),
         (
             "{kind: pca, components: 2}",
@@ -184,6 +194,23 @@ def test_each_mistake_is_named_with_its_line_and_its_remedy(tmp_path, old, new, 
     assert DIGITS.count(old) >= 1
     found = problems_of(tmp_path, DIGITS.replace(old, new, 1))
     assert any(line.startswith(message) for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("written", "alpha", "learns"),
+    [
+        ("", (0.5, 0.5), StreamPrior()),
+        ("prior: uninformative", (0.5, 0.5), StreamPrior()),
+        ("prior: stream", (0.5, 0.5), StreamPrior()),
+        ("prior: {stream: {half_life: 250}}", (0.5, 0.5), StreamPrior((), 250.0)),
+        ("prior: {stream: {frequencies: {'0': .8, '1': .2}}}", (0.8, 0.2), StreamPrior((0.8, 0.2))),
+        (WEAK, (0.9, 0.1), None),
+        ("prior: {strong: {'0': 8, '1': 2}}", (8.0, 2.0), None),
+    ],
+)
+def test_a_prior_is_learnt_unless_its_owner_fixes_it(tmp_path, written, alpha, learns):
+    digits = read_repository(repository(tmp_path, DIGITS.replace(WEAK, written))).sound().applications[0]
+    assert (digits.prior, digits.prior_learns) == (alpha, learns)
 
 
 def test_all_mistakes_of_a_file_come_together(tmp_path):

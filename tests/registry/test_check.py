@@ -75,6 +75,18 @@ def test_what_makes_a_profile_doubtful_is_a_warning(tmp_path):
     ]
 
 
+def test_a_peek_that_nobody_can_calibrate_is_a_warning_where_calibrated_beliefs_are_asked_for(tmp_path):
+    stated = "profile: {recalls: {'0': 0.7, '1': 0.9}, latency: 3ms}"
+    text = DIGITS.replace("validation: validation.npz\n", "")
+    text = text.replace('order: ["1", "0"]}\n', f'order: ["1", "0"]}}\n    {stated}\n')
+    root = repository(tmp_path, text)
+    assert lines(root) == []
+    assert lines(root, environment={"PEEKSERVE_BELIEFS": "calibrated"}) == [
+        "digits/application.yaml:10: warning: peek: without validation data nobody can measure what its votes are "
+        "worth: they are added to the prior, as with beliefs: dirichlet; add 'validation'"
+    ]
+
+
 def test_a_variant_without_any_profile_is_a_warning(tmp_path):
     root = repository(tmp_path, DIGITS.replace("validation: validation.npz\n", ""))
     assert lines(root) == [

@@ -80,7 +80,7 @@ class Measured:
     def timings_elsewhere(self, model_sha):
         return ()
 
-    peek_quality = peek_latency = quality
+    peek_quality = peek_latency = calibration = agreement = quality
 
 
 def test_timings_are_stated_by_device_and_measurements_leave_them_alone(tmp_path):

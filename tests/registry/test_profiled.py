@@ -1,11 +1,13 @@
 from dataclasses import replace
 
-from peekserve.domain.profile import LatencyCurve, Quality, Timing
+from peekserve.domain.application import CHOSEN
+from peekserve.domain.profile import Calibration, LatencyCurve, Quality, Timing
 from peekserve.registry.profiled import (
     peek_key,
     profile_key,
     unprofiled,
     validation_sha,
+    votes_key,
     why_untimed,
     with_profiles,
 )
@@ -15,6 +17,8 @@ from tests.registry.folders import repository
 
 MEASURED = Timing((LatencyCurve((1,), (0.5,)),), 0.1, 99, "ort")
 QUALITY = Quality((1.0, 0.0), (0.5, 0.5))
+CALIBRATION = Calibration(((0.7, 0.3), (0.2, 0.8)), 0.4, 5.0, (0.1, 0.5, 0.9), (0.5, 0.5), 90, 0.7, 0.5, 0.6)
+APART = ((0.9, 0.0), (1.0, 0.0), (1.0, 0.1), (1.0, 0.2))
 
 
 def digits(tmp_path):
@@ -51,6 +55,35 @@ def test_what_was_measured_wins_over_what_is_stated(tmp_path):
             application, linear, store, "laptop"
         )
         assert "was never timed" in why_untimed(application, application.variants[1], store, "laptop")
+
+
+def test_what_votes_are_worth_goes_with_the_peek_that_gives_them(tmp_path):
+    application = digits(tmp_path)
+    sha, linear, peek = validation_sha(application), application.variants[0], application.peek
+    key = profile_key(application, linear)
+    with Store(tmp_path / "s.db") as store:
+        store.put_calibration(peek_key(application, peek), sha, CALIBRATION)
+        store.put_agreement(key, votes_key(application, peek, sha), APART)
+        bare = with_profiles(application, store, "box", sha)
+        assert bare.peek.calibration == CALIBRATION
+        assert bare.variants[0].quality.by_agreement == ()  # recalls that are stated are not told apart
+        store.put_quality(key, sha, QUALITY)
+        assert with_profiles(application, store, "box", sha).variants[0].quality.by_agreement == APART
+
+        seven = replace(application, peek=replace(peek, neighbours=7))
+        other = with_profiles(seven, store, "box", sha)
+        assert other.peek.calibration is None
+        assert other.variants[0].quality == QUALITY
+
+
+def test_recalls_by_agreement_outlive_another_prior_and_a_calibration_does_not(tmp_path):
+    """The models need not be run again for it, unless the prior has a part in how many neighbours vote."""
+    application = digits(tmp_path)
+    peek, other = application.peek, replace(application, prior=(0.5, 0.5))
+    assert votes_key(application, peek, "v") == votes_key(other, peek, "v")
+    assert peek_key(application, peek) != peek_key(other, peek)
+    chosen = replace(peek, neighbours=CHOSEN)
+    assert votes_key(application, chosen, "v") != votes_key(other, chosen, "v")
 
 
 def test_a_profile_goes_with_the_maps_it_was_measured_through(tmp_path):

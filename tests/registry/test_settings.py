@@ -14,6 +14,7 @@ workers:
 margin: 3ms
 peek_patience: 5ms
 normalise: true
+beliefs: calibrated
 limits: {body: 1MiB, rows: 16, waiting_rows: 64, waiting_bytes: 2MiB}
 log: debug
 state: /var/lib/peekserve
@@ -39,12 +40,13 @@ def test_every_key_of_the_file(tmp_path):
         margin_s=0.003,
         peek_patience_s=0.005,
         normalise=True,
+        beliefs="calibrated",
         limits=Limits(1 << 20, 16, 64, 2 << 20),
         log="debug",
         state="/var/lib/peekserve",
         journal="run.journal",
     )
-    assert origins.of("limits.rows") == f"{tmp_path}/peekserve.yaml:11"
+    assert origins.of("limits.rows") == f"{tmp_path}/peekserve.yaml:12"
 
 
 def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_path):
@@ -63,7 +65,7 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_p
     assert settings.policy == PolicySettings("lo-edf")
     assert origins.of("margin") == "--margin"
     assert origins.of("limits.rows") == "PEEKSERVE_LIMITS__ROWS"
-    assert origins.of("limits.body").endswith("peekserve.yaml:11")
+    assert origins.of("limits.body").endswith("peekserve.yaml:12")
 
 
 def test_a_switch_can_be_set_beside_a_policy_named_in_one_word(tmp_path):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from peekserve.clock import ManualClock
+from peekserve.core.beliefs import Belief, make
+from peekserve.core.catalogue import Catalogue
 from peekserve.domain.application import Application, QueryType, Variant
 from peekserve.domain.messages import Answer, Arrived, BatchDone, Cancelled, RunBatch
 from peekserve.domain.profile import LatencyCurve, Quality, Timing
@@ -124,6 +126,7 @@ class ScriptedBackend:
         self.cancelled: list[str] = []
         self.held: dict[str, asyncio.Future[Answer]] = {}
         self.up = True
+        self.beliefs = "dirichlet"
         self.observers: list[Observer] = []
 
     @property
@@ -160,6 +163,9 @@ class ScriptedBackend:
             answer = Answer(request_id, Outcome.CANCELLED, Reason.CANCELLED)
             self._command(answer)
             future.set_result(answer)
+
+    def belief(self, application: str) -> Belief:
+        return make(self.beliefs, Catalogue([self.applications[application]]))[0]
 
     def now(self) -> float:
         return self.clock.now()

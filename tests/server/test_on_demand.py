@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from peekserve.domain.application import PeekSpec
-from peekserve.domain.profile import Quality
+from peekserve.domain.profile import Calibration, Quality
 from peekserve.server.http_api import make_app
 from peekserve.server.on_demand import OnDemand
 from tests.server.scripted import PLAIN, Doors, ScriptedBackend
@@ -50,6 +50,18 @@ async def test_evidence_that_is_enough_is_answered_without_data():
     assert told["outputs"][1]["data"] == pytest.approx([0.5 / 10.5, 0.5 / 10.5, 9.5 / 10.5])
     assert phone.backend.submitted == []
     assert 'outcome="ok"' in phone.doors.metrics()
+
+
+async def test_evidence_is_believed_as_the_scheduler_believes():
+    """Votes that are right nine times in ten are worth more than any model, and three that differ are not."""
+    votes = tuple(tuple(0.9 if c == v else 0.05 for v in range(3)) for c in range(3))
+    worth = Calibration(votes, 1.0, 5.0, (0.1, 0.5, 0.9), (1 / 3, 1 / 3, 1 / 3), 100, 1.0, 0.5)
+    phone = Phone(replace(PEEK, calibration=worth))
+    phone.backend.beliefs = "calibrated"
+    told = (await phone.evidence([5, 0, 0])).json()
+    assert (told["model_version"], told["outputs"][0]["data"]) == ("peek", [0])
+    assert told["parameters"]["expected_accuracy"] > 0.99
+    assert (await phone.evidence([1, 1, 1])).status_code == 202
 
 
 async def test_evidence_that_is_not_enough_asks_for_the_data():

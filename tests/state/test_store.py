@@ -2,12 +2,13 @@ import sqlite3
 
 import pytest
 
-from peekserve.domain.profile import LatencyCurve, Quality, Timing
+from peekserve.domain.profile import Calibration, LatencyCurve, Quality, Timing
 from peekserve.errors import InvalidConfiguration
 from peekserve.state.store import Store
 
 QUALITY = Quality((0.75, 0.5), (0.9, 0.1), ((3, 1), (0, 0)), (1,))
 TIMING = Timing((LatencyCurve((1, 8), (0.001, 0.004), (0.002, 0.005), (0.003, 0.006)),), 0.04, 1 << 40, "ort")
+CALIBRATION = Calibration(((0.7, 0.3), (0.2, 0.8)), 0.4, 5.0, (0.1, 0.5, 0.9), (0.5, 0.5), 90, 0.7, 0.5, 0.6)
 
 
 def test_what_was_put_is_there_after_reopening(tmp_path):
@@ -17,12 +18,17 @@ def test_what_was_put_is_there_after_reopening(tmp_path):
         store.put_timing("m", "box", TIMING)
         store.put_peek_quality("p", "v", QUALITY)
         store.put_peek_latency("p", "box", TIMING.curves[0])
+        store.put_calibration("p", "v", CALIBRATION)
+        store.put_agreement("m", "votes", ((0.5, 0.25), (1.0, 0.75)))
         assert store.register("ecg", "cnn", "abc", seen_at=5.0)
     with Store(path) as store:
         assert store.quality("m", "v") == QUALITY
         assert store.timing("m", "box") == TIMING
         assert store.peek_quality("p", "v") == QUALITY
         assert store.peek_latency("p", "box") == TIMING.curves[0]
+        assert store.calibration("p", "v") == CALIBRATION
+        assert store.agreement("m", "votes") == ((0.5, 0.25), (1.0, 0.75))
+        assert (store.calibration("p", "w"), store.agreement("m", "other votes")) == (None, None)
         assert store.revisions("ecg", "cnn") == (("abc", 5.0),)
 
 
@@ -60,13 +66,27 @@ def test_writes_are_synced(tmp_path):
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
+def test_a_file_of_an_older_version_is_kept_and_takes_what_is_new(tmp_path):
+    """Calibrations came with the second version of the file."""
+    path = tmp_path / "s.db"
+    with Store(path) as store:
+        store.put_quality("m", "v", QUALITY)
+    with sqlite3.connect(path) as connection:
+        connection.executescript("DROP TABLE calibration; DROP TABLE agreement; PRAGMA user_version = 1;")
+    with Store(path) as store:
+        assert store.quality("m", "v") == QUALITY
+        assert store.calibration("p", "v") is None
+        store.put_calibration("p", "v", CALIBRATION)
+        assert store.calibration("p", "v") == CALIBRATION
+
+
 def test_a_file_of_a_newer_version_is_left_alone(tmp_path):
     path = tmp_path / "s.db"
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 9")
     before = path.read_bytes()
     with pytest.raises(
-        InvalidConfiguration, match=r"written by a newer peekserve \(schema 9; this one knows 1\)"
+        InvalidConfiguration, match=r"written by a newer peekserve \(schema 9; this one knows 2\)"
     ):
         Store(path).quality("m", "v")
     assert path.read_bytes() == before

@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from peekserve.clock import WallClock
+from peekserve.core.beliefs import named, uncalibrated
 from peekserve.core.spec import SchedulerSpec, windowed
 from peekserve.domain.application import Application, OnMiss, Variant
 from peekserve.domain.profile import Timing
 from peekserve.errors import InvalidConfiguration
+from peekserve.live.confirming import Confirmations
 from peekserve.live.driver import LiveDriver
 from peekserve.live.journalling import Journalling
+from peekserve.live.keeping import Keeper
 from peekserve.peeking.base import Results
 from peekserve.peeking.peeker import Peeker
 from peekserve.peeking.staging import LocalStage, Staging
@@ -26,11 +29,12 @@ from peekserve.profiling.device import fingerprint
 from peekserve.profiling.measure import Effort, measure_timing
 from peekserve.registry.labelled import Labelled, bucketed, read_labelled
 from peekserve.registry.peeks import peek_of
-from peekserve.registry.profiled import validation_sha, with_profiles
+from peekserve.registry.profiled import peek_key, validation_sha, with_profiles
 from peekserve.registry.repository import read_repository
 from peekserve.registry.settings import ServerSettings
 from peekserve.runtimes.base import Inputs
 from peekserve.runtimes.spec import RuntimeSpec
+from peekserve.state.history import Edition, History
 from peekserve.state.journal import JournalWriter
 from peekserve.state.store import Store
 from peekserve.workers.process import ProcessWorkers
@@ -187,8 +191,20 @@ def scheduler_spec(settings: ServerSettings) -> SchedulerSpec:
         peek=policy.aware or policy.short_circuit or settings.on_miss in (None, OnMiss.DEGRADE),
         on_miss=settings.on_miss,
         max_rows=settings.limits.waiting_rows,
+        remember_rows=settings.limits.remembered_rows,
         normalise=settings.normalise,
+        beliefs=settings.beliefs,
     )
+
+
+def as_sneakpeek(spec: SchedulerSpec, applications: Iterable[Application]) -> Iterator[str]:
+    """A sentence for each application whose evidence cannot be believed as the scheduler believes."""
+    if named(spec.beliefs, spec.policy) == "calibrated":
+        for name in uncalibrated(applications):
+            yield (
+                f"{name}: what its peek's votes are worth was never measured, and they are added to the prior as "
+                "SneakPeek adds them; peekserve profile measures it on validation data"
+            )
 
 
 # A worker gets its next batch this long before the running one should end: the event loop may be busy that long.
@@ -203,9 +219,12 @@ class Core:
     peeker: Peeker | None
     journal: JournalWriter | None
     stage: LocalStage
+    keeper: Keeper
+    confirmations: Confirmations
 
     def stop(self) -> None:
         self.driver.stop()
+        self.keeper.stop()
         if self.peeker is not None:
             self.peeker.stop()
         if self.journal is not None:
@@ -217,8 +236,10 @@ def start_core(
     applications: Sequence[Application],
     layout: Layout,
     loop: asyncio.AbstractEventLoop,
+    history: Path,
 ) -> Core:
-    """Bring up scheduler, workers and peeks on the running loop."""
+    """Bring up scheduler, workers and peeks on the running loop. `history`: the file of what was confirmed, which is
+    learnt first."""
     clock = WallClock()
     spec = scheduler_spec(settings)
     by_name: Mapping[str, Application] = {app.name: app for app in applications}
@@ -244,12 +265,29 @@ def start_core(
     if settings.journal:
         journal = JournalWriter(Path(settings.journal), spec, applications)
         driver.observe(Journalling(journal))
+    with History(history, _editions(applications)) as kept:
+        driver.recall(kept.lessons())
+    keeper = Keeper(History(history, _editions(applications)), time.time)
+    driver.observe(keeper)
     # Python code of the peeking thread would otherwise keep the event loop waiting for 5 ms at a time.
     sys.setswitchinterval(5e-4)
     if peeker is not None:
         peeker.start()
+    keeper.start()
     driver.start()
-    return Core(driver, peeker, journal, stage)
+    return Core(driver, peeker, journal, stage, keeper, Confirmations(driver, loop, keeper))
+
+
+def _editions(applications: Iterable[Application]) -> dict[str, Edition]:
+    """What lessons are kept for: they hold for these models and peeks, and for no others."""
+    return {
+        app.name: Edition(
+            app.classes,
+            {None: peek_key(app, app.peek) if app.peek else ""}
+            | {variant.name: variant.revision for variant in app.variants},
+        )
+        for app in applications
+    }
 
 
 def boot_id() -> str:

@@ -218,7 +218,7 @@ class Demo:
     ) -> None:
         if self._quiet:
             told = {
-                "policies": as_json(rows, simulated),
+                "policies": as_json(rows, simulated, ready.applications),
                 "differences": [
                     {"name": d.name, "against": d.against, "mean": d.mean, "low": d.low, "high": d.high}
                     for d in differences(rows)
@@ -231,6 +231,7 @@ class Demo:
             print(json.dumps(told))
             return
         self._console.print(tables.policies(rows, simulated, list(ready.applications)))
+        self._console.print(tables.recalls(rows, ready.applications))
         self._console.print(tables.paired(differences(rows)))
         reasons = Counter(r.reason.value for r in rows[SHOWN])
         self._say(

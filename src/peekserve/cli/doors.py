@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from peekserve import __version__
 from peekserve.cli.assembly import boot_id
+from peekserve.live.confirming import Confirmations
 from peekserve.live.driver import LiveDriver
 from peekserve.peeking.stage import Stage
 from peekserve.registry.settings import ServerSettings
 from peekserve.server.accounting import Accounts
 from peekserve.server.describe import Descriptions
+from peekserve.server.feedback import FeedbackDesk
 from peekserve.server.frontdesk import FrontDesk, Limits
 from peekserve.server.http_api import make_app
 from peekserve.server.logs import make_logger
@@ -35,6 +37,7 @@ class Doors:
         stage: Stage,
         telemetry: Telemetry,
         statistics: Statistics,
+        confirmations: Confirmations,
     ) -> None:
         self.log = make_logger(level=settings.log)
         desk = FrontDesk(driver, boot_id(), Limits(settings.limits.body, settings.limits.rows))
@@ -42,7 +45,8 @@ class Doors:
         descriptions = Descriptions(desk, statistics, __version__)
         self.streams = StreamDesk(desk, stage, accounts)
         self._on_demand = OnDemand(desk, accounts, settings.policy.short_circuit)
-        app = make_app(desk, accounts, descriptions, self.streams, self._on_demand)
+        feedback = FeedbackDesk(confirmations, driver, telemetry)
+        app = make_app(desk, accounts, descriptions, self.streams, self._on_demand, feedback)
         self._http = HttpServer(app, settings.http.host, settings.http.port)
         self._grpc = _grpc_server(settings, desk, accounts, descriptions)
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from peekserve.cli.terminal import console
 from peekserve.errors import InvalidConfiguration
 from peekserve.experiments.claims import read_claims
+from peekserve.experiments.recalls import pooled, worst_table
 from peekserve.experiments.report import markdown, read_summaries
 from peekserve.experiments.run import EXPERIMENTS, Result, find, laboratory, run, write
 from peekserve.experiments.sneakpeek.device import PAPER
@@ -120,7 +121,10 @@ def _tell(result: Result) -> None:
             "[green]yes[/]" if found.holds else "[red]no[/]",
         )
     out.print(table)
-    for rows in result.experiment.tables(result.table) if result.experiment.tables else ():
+    tables = list(result.experiment.tables(result.table)) if result.experiment.tables else []
+    if recalls := pooled(result.table.rows):
+        tables.append(worst_table(recalls))
+    for rows in tables:
         more = Table(*rows[0], header_style="bold")
         for row in rows[1:]:
             more.add_row(*row)

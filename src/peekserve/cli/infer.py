@@ -1,15 +1,14 @@
 """`peekserve infer`: one row of a file, sent to a server as any client would send it."""
 
-import http.client
 import json
-import urllib.error
 import urllib.parse
-import urllib.request
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from peekserve.cli.asking import ask
+from peekserve.cli.explained import explained
 from peekserve.cli.terminal import console
 from peekserve.errors import InvalidData
 
@@ -24,40 +23,40 @@ _NAMES = {
 }
 
 
-def infer(address: str, model: str, data: Path, row: int, deadline_ms: float | None, as_json: bool) -> int:
-    """Print the answer, or the server's own words for why there is none (then 1)."""
+def infer(
+    address: str,
+    model: str,
+    data: Path,
+    row: int,
+    deadline_ms: float | None,
+    as_json: bool,
+    explain: bool = False,
+) -> int:
+    """Print the answer, or the server's own words for why there is none (then 1). `explain`: also what else the server
+    considered."""
     name, _, variant = (urllib.parse.quote(part, safe="") for part in model.partition("/"))
-    address = address.removeprefix("http://").rstrip("/")
     path = f"/v2/models/{name}" + (f"/versions/{variant}" if variant else "") + "/infer"
     request: dict[str, object] = {
         "inputs": _tensors(data, row),
         "outputs": [{"name": "class"}, {"name": "scores"}],
     }
-    if deadline_ms is not None:
-        request["parameters"] = {"deadline_ms": deadline_ms}
-    post = urllib.request.Request(
-        f"http://{address}{path}", json.dumps(request).encode(), {"Content-Type": "application/json"}
-    )
-    out = console()
-    try:
-        with urllib.request.urlopen(post, timeout=60) as response:
-            told = json.loads(response.read())
-    except urllib.error.HTTPError as error:
-        refused = error.read().decode(errors="replace")
-        out.print(
-            refused if as_json else f"{error.code}: {json.loads(refused).get('error', refused)}", markup=False
-        )
-        return 1
-    except (urllib.error.URLError, http.client.HTTPException, ValueError) as error:
-        out.print(f"no server that speaks HTTP at {address}: {error}", markup=False)
+    parameters = {"deadline_ms": deadline_ms, "explain": True if explain else None}
+    request["parameters"] = {name: value for name, value in parameters.items() if value is not None}
+    told = ask(address, path, request, as_json)
+    if told is None:
         return 1
     if as_json:
         print(json.dumps(told))
         return 0
+    out = console()
     outputs = {output["name"]: output["data"] for output in told["outputs"]}
     out.print(f"[bold]{outputs['class'][0]}[/bold]  ({max(outputs['scores']):.3f})")
-    for key, value in told.get("parameters", {}).items():
+    parameters = told.get("parameters", {})
+    explanation = parameters.pop("explanation", None)
+    for key, value in parameters.items():
         out.print(f"  {key:<18} {value}", markup=False)
+    for words in json.loads(explanation)["rows"] if explanation else ():
+        out.print(explained(words, out.width))
     return 0
 
 

@@ -51,6 +51,9 @@ def serve(
     http: Annotated[str | None, typer.Option(help="HOST:PORT; port 0 picks a free one.")] = None,
     grpc: Annotated[str | None, typer.Option(help="HOST:PORT, or off.")] = None,
     policy: Annotated[str | None, typer.Option(help="Name of the policy.")] = None,
+    beliefs: Annotated[
+        str | None, typer.Option(help="calibrated or dirichlet; what goes with the policy.")
+    ] = None,
     planning: Annotated[
         str | None, typer.Option(help="rolling, window(100ms) or window(100ms, rebalance=20ms).")
     ] = None,
@@ -62,7 +65,7 @@ def serve(
     from peekserve.cli.serve import serve as run
 
     given = {"http": http, "grpc": grpc, "planning": planning, "journal": journal, "state": state}
-    given["policy.name"] = policy
+    given["policy.name"], given["beliefs"] = policy, beliefs
     flags = {key: value for key, value in given.items() if value is not None}
     for pair in set_ or ():
         key, equals, value = pair.partition("=")
@@ -103,12 +106,26 @@ def infer(
     data: Annotated[Path, typer.Argument(help="An npz with one array for each input, as in validation.npz.")],
     row: Annotated[int, typer.Option(help="Which row of the archive.")] = 0,
     deadline_ms: Annotated[float | None, typer.Option(help="How soon the answer is wanted.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Also say what else was considered.")] = False,
     as_json: Json = False,
 ) -> None:
     """Send one row of a file to a server and show the answer."""
     from peekserve.cli.infer import infer as run
 
-    _exit(run(url, model, data, row, deadline_ms, as_json))
+    _exit(run(url, model, data, row, deadline_ms, as_json, explain))
+
+
+@app.command()
+def feedback(
+    url: Annotated[str, typer.Argument(help="HOST:PORT of a server.")],
+    request_id: Annotated[str, typer.Argument(help="The answer's parameter request_id.")],
+    label: Annotated[list[str], typer.Argument(help="The true class of each row by its name; - if unknown.")],
+    as_json: Json = False,
+) -> None:
+    """Tell a server what was true, so that it learns."""
+    from peekserve.cli.feedback import feedback as run
+
+    _exit(run(url, request_id, label, as_json))
 
 
 @app.command()
@@ -168,12 +185,18 @@ def schedule(
     window: Annotated[Path, typer.Argument(help="A window written as JSON (docs/windows.md).")],
     policy: Annotated[str, typer.Option(help="A policy, several with commas, or all.")] = "sneakpeek",
     option: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER, an option of the policy.")] = None,
+    rows: Annotated[list[int] | None, typer.Argument(help="With --explain: these rows alone.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what else each row could have got, and why not.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Plan a written window and say what the plan is worth."""
     from peekserve.cli.schedule import schedule as run
 
-    _exit(run(window, policy, option or (), as_json))
+    if rows and not explain:
+        raise typer.BadParameter("rows are named only with --explain", param_hint="ROWS")
+    _exit(run(window, policy, option or (), as_json, (rows or ()) if explain else None))
 
 
 @app.callback(invoke_without_command=True)

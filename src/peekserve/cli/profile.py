@@ -3,14 +3,17 @@
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from peekserve.awareness import estimate
+from peekserve.awareness.agreement import recalls_by_agreement
+from peekserve.awareness.fusion import with_share
 from peekserve.cli.assembly import (
     labelled_of,
     lay_out,
@@ -23,14 +26,15 @@ from peekserve.clock import WallClock
 from peekserve.domain.application import Application, Score
 from peekserve.domain.profile import Quality, Timing
 from peekserve.errors import InvalidConfiguration
+from peekserve.peeking.base import Counts
 from peekserve.peeking.choosing import Choice
-from peekserve.peeking.peek import profile_peek
+from peekserve.peeking.peek import calibrate, profile_peek
 from peekserve.profiling.device import fingerprint
 from peekserve.profiling.measure import BATCH_SIZES, Effort, measure_quality, measure_timing, steps
 from peekserve.profiling.neighbour import busy
 from peekserve.registry.labelled import Labelled, bucketed
 from peekserve.registry.peeks import peek_of
-from peekserve.registry.profiled import peek_key, profile_key, validation_sha, with_profiles
+from peekserve.registry.profiled import peek_key, profile_key, validation_sha, votes_key, with_profiles
 from peekserve.registry.repository import read_repository
 from peekserve.registry.settings import read_settings
 from peekserve.state.store import Store
@@ -105,10 +109,12 @@ class Session:
                 "name an archive under 'validation:' or write a profile for each variant"
             )
         samples = sample_inputs(app, validation)
+        votes = self._profile_peek(validation)
+        answers: list[npt.NDArray[np.int64]] = []
         for variant in app.variants:
             key = profile_key(app, variant)
             known_time = self._store.timing(key, fingerprint()) is not None
-            known_quality = validation is None or self._knows_quality(key)
+            known_quality = validation is None or self._knows_quality(key, votes)
             if known_time and known_quality and not self._again:
                 for _ in range(steps(samples, BATCH_SIZES, variant.max_batch, self._effort) + 1):
                     self._step(f"{app.name}/{variant.name}: known")
@@ -138,22 +144,45 @@ class Session:
                     quality, scores = measure_quality(variant, len(app.classes), parts, runtime)
                     quality = quality.scored(np.concatenate([labels for _, labels in parts]), scores)
                     self._store.put_quality(key, self._validation_sha, quality)
-        self._profile_peek(validation)
+                    if votes is not None:
+                        said = np.empty(validation.rows, dtype=np.int64)
+                        said[np.concatenate([rows for _, rows, _ in cut])] = scores.argmax(axis=1)
+                        recalls = votes.recalls(quality, validation.labels, said)
+                        self._store.put_agreement(key, votes.key, recalls)
+                        answers.append(said)
+        # Only where all spoke in one session is it known how they err together; else what was known stays.
+        if votes is not None and validation is not None and len(answers) == len(app.variants):
+            self._profile_fusion(votes, np.stack(answers), validation)
 
-    def _knows_quality(self, key: str) -> bool:
+    def _profile_fusion(self, votes: "_Votes", said: npt.NDArray[np.int64], validation: Labelled) -> None:
+        spec = self._app.peek
+        key = peek_key(self._app, spec) if spec is not None else ""
+        calibration = self._store.calibration(key, self._validation_sha)
+        if calibration is not None:
+            expected = self._app.expected
+            known = with_share(
+                calibration, votes.counts, said, validation.labels, validation.groups, expected
+            )
+            self._store.put_calibration(key, self._validation_sha, known)
+
+    def _knows_quality(self, key: str, votes: "_Votes | None") -> bool:
         kept = self._store.quality(key, self._validation_sha)
-        return kept is not None and (self._app.score is not Score.QUADRATIC or bool(kept.quadratic))
+        if kept is None or (self._app.score is Score.QUADRATIC and not kept.quadratic):
+            return False
+        return votes is None or self._store.agreement(key, votes.key) is not None
 
-    def _profile_peek(self, validation: Labelled | None) -> None:
+    def _profile_peek(self, validation: Labelled | None) -> "_Votes | None":
         spec = self._app.peek
         peek = peek_of(self._app)
         self._step(f"{self._app.name}: peek")
         self.choice = peek.choice if peek is not None else None
         if spec is None or peek is None or validation is None:
-            return
-        key = peek_key(self._app, spec)
-        if not self._again and self._store.peek_quality(key, self._validation_sha) is not None:
-            return
+            return None
+        key, sha = peek_key(self._app, spec), self._validation_sha
+        calibration = self._store.calibration(key, sha)
+        if not self._again and calibration is not None and self._store.peek_quality(key, sha) is not None:
+            counts = peek.look(validation.inputs, validation.lengths)
+            return _Votes(votes_key(self._app, spec, sha), counts, calibration.edges)
         profile = profile_peek(
             peek,
             self._app.prior,
@@ -164,6 +193,27 @@ class Session:
         )
         self._store.put_peek_quality(key, self._validation_sha, profile.quality)
         self._store.put_peek_latency(key, fingerprint(), profile.latency)
+        if not profile.votes.any():
+            return None
+        reference = labelled_of(spec.reference, self._app)
+        known = reference.groups if reference is not None else None
+        calibration = calibrate(self._app, profile.votes, validation.labels, validation.groups, known)
+        self._store.put_calibration(key, sha, calibration)
+        return _Votes(votes_key(self._app, spec, sha), profile.votes, calibration.edges)
+
+
+@dataclass(frozen=True, slots=True)
+class _Votes:
+    """The peek's votes on the validation data, float64 [n, C], and what is kept under the key of such votes."""
+
+    key: str
+    counts: Counts
+    edges: tuple[float, ...]
+
+    def recalls(
+        self, quality: Quality, labels: npt.NDArray[np.integer], said: npt.NDArray[np.integer]
+    ) -> tuple[tuple[float, ...], ...]:
+        return recalls_by_agreement(quality.recall, labels, said, self.counts, self.edges)
 
 
 def table(app: Application, device: str) -> Table:
@@ -206,6 +256,15 @@ def notes(app: Application, choice: Choice | None) -> list[str]:
         )
     if choice is not None:
         told.append(f"peek: {choice}")
+    if app.peek is not None and app.peek.calibration is not None:
+        known = app.peek.calibration
+        told.append(
+            f"peek: temperature {known.temperature:.3f}, so that its votes on a row, up to {known.most:g}, are worth "
+            f"{known.temperature * known.most:.2f}; log loss {known.loss:.3f}, of uncalibrated votes "
+            f"{known.loss_before:.3f}, on {known.fitted_on} rows"
+        )
+    elif app.peek is not None:
+        told.append("peek: never calibrated; its votes are added to the prior, as SneakPeek adds them")
     if app.score is not Score.ACCURACY:
         values = ", ".join(
             f"{v.name} {estimate.profiled(v.quality, app.weights, app.score):.3f}"
@@ -249,6 +308,7 @@ def _as_json(app: Application, device: str, choice: Choice | None) -> dict[str, 
     told: dict[str, object] = {"variants": variants}
     if peek is not None:
         told["peek"] = one(peek.quality, asdict(peek.latency) if peek.latency else None)
+        told["calibration"] = asdict(peek.calibration) if peek.calibration else None
     if choice is not None:
         told["neighbours"] = {"k": choice.k, "log_scores": dict(choice.scores)}
     return told

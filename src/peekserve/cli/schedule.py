@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from rich.table import Table
 
+from peekserve.cli.explained import explained
 from peekserve.cli.terminal import console
 from peekserve.core.backlog import Backlog
 from peekserve.core.beliefs import make as make_beliefs
@@ -19,12 +20,15 @@ from peekserve.domain.request import Request
 from peekserve.errors import InvalidConfiguration, TooLarge
 from peekserve.policies import POLICIES, SWITCHES, Switches, make
 from peekserve.policies.base import View
+from peekserve.policies.explain import explain
 from peekserve.policies.optimal import Optimal
 from peekserve.policies.worth import evaluate, loaded
 from peekserve.registry.window import WrittenWindow, read_window
 
 # What a row is believed to be worth, whoever plans: policies that believe otherwise are compared by this.
 JUDGE = Switches(aware=True, short_circuit=True)
+# Rows explained at once: more is more than anybody reads, and each asks for as much as many plans.
+MOST_EXPLAINED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,8 @@ class PlannedRow:
 @dataclass(frozen=True, slots=True)
 class Planned:
     """`utility`: sum over rows, by the belief of each row; `believed`: by what the policy itself believes.
-    `proven`, `labels`: only for the optimum. `error`: why there is no plan."""
+    `proven`, `labels`: only for the optimum. `error`: why there is no plan. `explained`: what else could have been done
+    with the rows that were asked about (policies/explain.py), by the policy's own belief; None if none were."""
 
     policy: str
     switches: Switches
@@ -73,23 +78,28 @@ class Planned:
     proven: bool | None = None
     labels: int | None = None
     error: str | None = None
+    explained: tuple[dict[str, object], ...] | None = None
 
 
-def schedule(path: Path, policy: str, options: Sequence[str], as_json: bool) -> int:
+def schedule(
+    path: Path, policy: str, options: Sequence[str], as_json: bool, explaining: Sequence[int] | None = None
+) -> int:
     """Plan the window of this file and print the plan. `policy`: a name, several with commas, or `all`. An option
-    is NAME=NUMBER, or POLICY.NAME=NUMBER where there are several.
+    is NAME=NUMBER, or POLICY.NAME=NUMBER where there are several. `explaining`: the rows to explain, none named for
+    all of them, None for nothing.
 
     Raises InvalidConfiguration for what is wrong in the file or in an option, TooLarge where `optimal` is asked
     alone and cannot say.
     """
     window = read_window(path)
     view = view_of(window)
+    rows = None if explaining is None else _rows_to_explain(explaining, view.size)
     names = list(POLICIES if policy == "all" else dict.fromkeys(name.strip() for name in policy.split(",")))
     given = read_options(options, names)
     found = []
     for name in names:
         try:
-            found.append(planned(window, view, name, given[name]))
+            found.append(planned(window, view, name, given[name], rows))
         except TooLarge as error:
             if len(names) == 1:
                 raise
@@ -102,7 +112,22 @@ def schedule(path: Path, policy: str, options: Sequence[str], as_json: bool) -> 
         show(found[0])
     else:
         compare(found)
+        for one in found:
+            show_explained(one, f"{one.policy}. ")
     return 0
+
+
+def _rows_to_explain(asked: Sequence[int], size: int) -> Sequence[int]:
+    """The rows of the window that were asked about. Raises InvalidConfiguration."""
+    rows = list(dict.fromkeys(asked)) or list(range(size))
+    for row in rows:
+        if not 0 <= row < size:
+            raise InvalidConfiguration(f"--explain {row}: the window has rows 0 to {size - 1}")
+    if len(rows) > MOST_EXPLAINED:
+        raise InvalidConfiguration(
+            f"--explain of {len(rows)} rows: name at most {MOST_EXPLAINED} of them, for example --explain 0 1"
+        )
+    return rows
 
 
 def read_options(pairs: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -159,8 +184,14 @@ def view_of(window: WrittenWindow) -> View:
     return backlog.view(backlog.waiting(), 0.0, workers, enabled)
 
 
-def planned(window: WrittenWindow, view: View, name: str, options: Mapping[str, float]) -> Planned:
-    """One policy's plan of the window. Raises InvalidConfiguration and TooLarge."""
+def planned(
+    window: WrittenWindow,
+    view: View,
+    name: str,
+    options: Mapping[str, float],
+    explaining: Sequence[int] | None = None,
+) -> Planned:
+    """One policy's plan of the window, and these rows of it explained. Raises InvalidConfiguration and TooLarge."""
     switches = replace(SWITCHES.get(name, Switches()), **window.switches)
     policy = make(name, switches, **options)
     began = perf_counter()
@@ -189,6 +220,9 @@ def planned(window: WrittenWindow, view: View, name: str, options: Mapping[str, 
         rows=rows,
         proven=None if exact is None else not exact.exhausted,
         labels=None if exact is None else exact.labels,
+        explained=None
+        if explaining is None
+        else tuple(told.as_json() for told in explain(view, plan, switches, explaining)),
     )
 
 
@@ -273,6 +307,16 @@ def show(found: Planned) -> None:
     )
     if found.proven is not None:
         out.print(f"{'proven' if found.proven else 'NOT proven'}, after {found.labels} labels")
+    show_explained(found)
+
+
+def show_explained(found: Planned, title: str = "") -> None:
+    """A table for each row that was asked about."""
+    out = console()
+    for row in found.explained or ():
+        table = explained(row, out.width)
+        table.title = f"{title}{table.title}"
+        out.print(table)
 
 
 def compare(found: Sequence[Planned]) -> None:

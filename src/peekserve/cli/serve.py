@@ -15,6 +15,7 @@ from typing import Any
 from peekserve import __version__
 from peekserve.cli.assembly import (
     Layout,
+    as_sneakpeek,
     labelled_of,
     lay_out,
     open_store,
@@ -23,6 +24,7 @@ from peekserve.cli.assembly import (
     sample_inputs,
     scheduler_spec,
     start_core,
+    state_folder,
     time_provisionally,
 )
 from peekserve.domain.application import Application
@@ -46,14 +48,18 @@ def serve(root: Path, flags: Mapping[str, str], drain_s: float = 10.0) -> None:
     layout = lay_out(settings)
     with open_store(root, settings) as store:
         applications = read_profiled(root, store, [s.device for s in layout.slots], _tell)
-    scheduler_spec(settings).build(())  # a policy that does not exist is said before anything takes time
+    spec = scheduler_spec(settings)
+    spec.build(())  # a policy that does not exist is said before anything takes time
+    for sentence in as_sneakpeek(spec, applications):
+        _tell(sentence)
     applications = tuple(_timed(applications, layout))
     for sentence in oversized(applications, layout):
         _tell(sentence)
     for what, hint in idle(applications, settings.workers):
         _tell(f"{what}; {hint}")
     os.sched_setaffinity(0, layout.front)
-    run(_serve(settings, applications, layout, drain_s))
+    history = state_folder(root, settings) / "history.sqlite"
+    run(_serve(settings, applications, layout, history, drain_s))
 
 
 def _timed(applications: tuple[Application, ...], layout: Layout) -> Iterator[Application]:
@@ -75,16 +81,20 @@ def _timed(applications: tuple[Application, ...], layout: Layout) -> Iterator[Ap
 
 
 async def _serve(
-    settings: ServerSettings, applications: tuple[Application, ...], layout: Layout, drain_s: float
+    settings: ServerSettings,
+    applications: tuple[Application, ...],
+    layout: Layout,
+    history: Path,
+    drain_s: float,
 ) -> None:
     loop = asyncio.get_running_loop()
-    core = start_core(settings, applications, layout, loop)
+    core = start_core(settings, applications, layout, loop, history)
     telemetry = Telemetry(__version__)
     statistics = Statistics(lambda: time.time_ns() // 1_000_000)
     core.driver.observe(Following([telemetry, statistics]))
     try:
         module = await loop.run_in_executor(None, import_module, "peekserve.cli.doors")
-        doors = module.Doors(settings, core.driver, core.stage, telemetry, statistics)
+        doors = module.Doors(settings, core.driver, core.stage, telemetry, statistics, core.confirmations)
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _asked_to_stop, stopping, number)

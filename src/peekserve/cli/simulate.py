@@ -73,9 +73,10 @@ def simulate(
         spec = replace(scheduler_spec(settings), policy=policy)
         rows[policy] = workload.simulate(spec, world, workers, seed)
     if as_json:
-        print(
-            json.dumps({"policies": rows_as_json(rows, {}), "rate": rate, "seconds": seconds, "seed": seed})
-        )
+        told = rows_as_json(rows, {}, applications)
+        print(json.dumps({"policies": told, "rate": rate, "seconds": seconds, "seed": seed}))
     else:
-        console().print(tables.policies(rows, {}, list(applications), title="Realised utility, simulated"))
+        out = console()
+        out.print(tables.policies(rows, {}, list(applications), title="Realised utility, simulated"))
+        out.print(tables.recalls(rows, applications))
     return 0

@@ -7,7 +7,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from peekserve.domain.application import Application
 from peekserve.experiments.comparison import Difference
+from peekserve.experiments.recalls import Named, heaviest, named, worst
 from peekserve.experiments.workload import Workload
 from peekserve.loadgen.client import Reply
 from peekserve.results import Row, summary
@@ -99,11 +101,46 @@ def policies(
         )
     live = "simulated: the same scheduler and arrivals in pretended time, batches at the pace that they had live.\n"
     table.caption = (live if simulated else "") + (
+        "utility: a right answer in time, weighed by its class; accuracy: share of the answers that are right.\n"
         "aware: expected accuracy from a peek at each request; sc: the peek may answer (short-circuit).\n"
         "Without sc a request that nothing can answer in time is turned away; all drop doomed work and merge batches."
     )
     table.caption_justify = "left"
     return table
+
+
+def recalls(rows: Mapping[str, Sequence[Row]], applications: Mapping[str, Application]) -> Table:
+    """What a mean hides: of each application the class that each policy finds least often, and, where classes are
+    weighed, the one that weighs most."""
+    table = Table(title="Found in time, by class", title_justify="left", header_style="bold")
+    table.add_column("policy", no_wrap=True)
+    weighed = {name for name, app in applications.items() if len(set(app.weights)) > 1}
+    for name in sorted(applications):
+        table.add_column(f"{name}: worst")
+        if name in weighed:
+            table.add_column(f"{name}: heaviest")
+    for policy, policy_rows in rows.items():
+        own = named(policy_rows, applications)
+        line = []
+        for name in sorted(applications):
+            line.append(_found(worst(own, name)))
+            if name in weighed:
+                line.append(_found(heaviest(own, name)))
+        table.add_row(policy, *line)
+    table.caption = (
+        "Of all rows that truly are of a class, the share answered so and in time, with Wilson's 95% interval.\n"
+        "Every row counts as one here, whatever its class weighs in the utility. All classes: --json."
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _found(one: Named | None) -> Text:
+    """A class may be named like markup, so this is none."""
+    if one is None:
+        return Text("")
+    low, high = one.recall.found_interval
+    return Text(f"{one.name} {one.recall.found_share:.2f} ({low:.2f}..{high:.2f})")
 
 
 def paired(found: Sequence[Difference]) -> Table:

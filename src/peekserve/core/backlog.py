@@ -9,9 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from peekserve.awareness.fusion import UNASKED
 from peekserve.core.alarms import Alarms
 from peekserve.core.beliefs import Belief
 from peekserve.core.catalogue import Catalogue, frozen
+from peekserve.core.columns import FREE, PENDING, RUNNING, WAITING, Columns
 from peekserve.domain.request import Request
 from peekserve.domain.utility import Penalty, PenaltyKind
 from peekserve.errors import InvariantBroken, UnknownVariant
@@ -19,70 +21,29 @@ from peekserve.policies.base import View, WorkerView
 
 Slots = npt.NDArray[np.int64]
 
-FREE, PENDING, WAITING, RUNNING = 0, 1, 2, 3
 NONE: Slots = np.zeros(0, np.int64)
 
-# A row's numbers lie side by side, so that one assignment writes them all: eight of its own would cost more than
-# everything else that an arrival asks for.
-REALS = (
-    "arrived_at",
-    "due_at",
-    "told_at",
-    "deadline_s",
-    "quickest_s",
-    "doom_at",
-    "ready_at",
-    "width_s",
-    "instant",
-)
-WHOLES = ("application", "lane", "penalty", "likely", "attempts")
 
-
-class Backlog:
+class Backlog(Columns):
     """Columns over slots. `state`: FREE, PENDING (its peek is still expected), WAITING or RUNNING.
 
     `due_at` has the whole margin taken off: plans keep it. `told_at` has half of it: when a row that still runs
     is given up, because its client must hear something in time. What ends in between was planned a little too
     tightly and is not lost. `granted`: the policy chose the peek's answer for this row, which is given when
-    nothing better came in time.
+    nothing better came in time. `looked`: evidence came for it. `said`: the class that each variant named that it was
+    asked, UNASKED for the others. `in_hand`: a model has answered it, and it waits or runs for another of those that
+    `gains` names (core/escalation.py).
     """
-
-    state: npt.NDArray[np.int8]
-    sequence: npt.NDArray[np.int64]
-    application: npt.NDArray[np.int32]
-    lane: npt.NDArray[np.int32]
-    arrived_at: npt.NDArray[np.float64]
-    due_at: npt.NDArray[np.float64]
-    told_at: npt.NDArray[np.float64]
-    deadline_s: npt.NDArray[np.float64]
-    quickest_s: npt.NDArray[np.float64]
-    doom_at: npt.NDArray[np.float64]
-    ready_at: npt.NDArray[np.float64]
-    penalty: npt.NDArray[np.int32]
-    width_s: npt.NDArray[np.float64]
-    allowed: npt.NDArray[np.bool_]
-    theta: npt.NDArray[np.float64]
-    accuracy: npt.NDArray[np.float64]
-    instant: npt.NDArray[np.float64]
-    likely: npt.NDArray[np.int32]
-    attempts: npt.NDArray[np.int32]
-    granted: npt.NDArray[np.bool_]
-    _reals: npt.NDArray[np.float64]
-    _wholes: npt.NDArray[np.int32]
 
     def __init__(self, catalogue: Catalogue, beliefs: Sequence[Belief], capacity: int = 64) -> None:
         """`beliefs`: one for each application."""
+        super().__init__(catalogue.variants, catalogue.classes, capacity)
         self._catalogue = catalogue
         self._beliefs = beliefs
-        self._capacity = 0
-        self._free: list[int] = []
         self._sequence = 0
         self._dooms, self._tells, self._readies = Alarms(), Alarms(), Alarms()
         self._may: dict[tuple[object, ...], tuple[npt.NDArray[np.bool_], list[int]]] = {}
         self.waits = 0
-        self.request: list[str] = []
-        self.row: list[int] = []
-        self._grow(capacity)
 
     # ---- what happens to rows ----
 
@@ -127,7 +88,8 @@ class Backlog:
         self.theta[at, : len(app.classes)] = unseen.theta
         self.accuracy[at, : len(app.variants)] = unseen.accuracy
         self.allowed[at] = allowed
-        self.granted[at] = False
+        self.granted[at] = self.in_hand[at] = self.looked[at] = False
+        self.said[at], self.gains[at] = UNASKED, True
         return slots
 
     def _may_use(self, a: int, request: Request) -> tuple[npt.NDArray[np.bool_], list[int]]:
@@ -161,6 +123,7 @@ class Backlog:
         self.accuracy[at, : seen.accuracy.shape[1]] = seen.accuracy
         self.instant[at] = seen.instant
         self.likely[at] = seen.likely
+        self.looked[at] = True
         for s in slots:
             doom_at = self.due_at[s] - self.quickest_s[s]
             if self.doom_at[s] < np.inf and self.doom_at[s] != doom_at:
@@ -214,6 +177,27 @@ class Backlog:
         self.penalty[late], self.width_s[late] = PenaltyKind.CONSTANT, 0.0
         return bool(len(late))
 
+    def keep(
+        self,
+        slot: int,
+        accuracy: npt.NDArray[np.float64],
+        gains: npt.NDArray[np.bool_],
+        value: float,
+        likely: int,
+        quickest_s: float,
+    ) -> None:
+        """A row that ran waits again, its answer in hand: this is what that answer is worth, and what each variant,
+        float64 and bool [V], would make of it. The answer is given in time, whatever the application does of rows that
+        have none."""
+        self.state[slot] = WAITING
+        self.waits += 1
+        self.in_hand[slot] = True
+        self.accuracy[slot, : len(accuracy)] = accuracy
+        self.gains[slot, : len(gains)] = gains
+        self.instant[slot], self.likely[slot], self.quickest_s[slot] = value, likely, quickest_s
+        self.penalty[slot], self.width_s[slot] = PenaltyKind.STEP, 0.0
+        self.doom(slot, float(self.due_at[slot]) - quickest_s)
+
     def give_back(self, slot: int) -> int:
         """A row whose batch was lost waits again; how often that has happened to it."""
         self.state[slot] = WAITING
@@ -230,7 +214,7 @@ class Backlog:
     def stranded(self, enabled: npt.NDArray[np.bool_]) -> Slots:
         """Rows, not running, that no variant is left for. `enabled`: bool [lanes, V]."""
         held = (self.state == WAITING) | (self.state == PENDING)
-        return np.flatnonzero(held & ~(self.allowed & enabled[self.lane]).any(axis=1))
+        return np.flatnonzero(held & ~(self.allowed & self.gains & enabled[self.lane]).any(axis=1))
 
     def settle(self, slot: int) -> None:
         """The row has its answer, or will never have one."""
@@ -239,10 +223,15 @@ class Backlog:
             raise InvariantBroken(f"slot {slot} is settled twice")
         self.waits -= int(state == WAITING)
         self.state[slot] = FREE
+        self.in_hand[slot] = False
         self.request[slot] = ""
         self._free.append(slot)
 
     # ---- what can be seen ----
+
+    def belief(self, application: int) -> Belief:
+        """How rows of this application are believed."""
+        return self._beliefs[application]
 
     @property
     def rows(self) -> int:
@@ -304,7 +293,7 @@ class Backlog:
             width_s=frozen(self.width_s[slots]),
             tables=self._catalogue.tables,
             accuracy=frozen(self.accuracy[slots]),
-            allowed=frozen(self.allowed[slots] & enabled[lane]),
+            allowed=frozen(self.allowed[slots] & self.gains[slots] & enabled[lane]),
             instant=frozen(self.instant[slots]),
             likely=frozen(self.likely[slots]),
         )
@@ -336,33 +325,6 @@ class Backlog:
                 raise InvariantBroken(
                     f"the next row to be {what} is said to be so at {said}, and is at {true}"
                 )
-
-    # ---- inside ----
-
-    def _grow(self, capacity: int) -> None:
-        old, n = self._capacity, capacity
-        blank: dict[str, npt.NDArray[np.generic]] = {
-            "state": np.zeros(n, np.int8),
-            "sequence": np.zeros(n, np.int64),
-            "_reals": np.zeros((n, len(REALS))),
-            "_wholes": np.zeros((n, len(WHOLES)), np.int32),
-            "allowed": np.zeros((n, self._catalogue.variants), np.bool_),
-            "theta": np.zeros((n, self._catalogue.classes)),
-            "accuracy": np.zeros((n, self._catalogue.variants)),
-            "granted": np.zeros(n, np.bool_),
-        }
-        for name, column in blank.items():
-            if old:
-                column[:old] = getattr(self, name)
-            setattr(self, name, column)
-        for i, name in enumerate(REALS):
-            setattr(self, name, self._reals[:, i])
-        for i, name in enumerate(WHOLES):
-            setattr(self, name, self._wholes[:, i])
-        self.request += [""] * (n - old)
-        self.row += [0] * (n - old)
-        self._free += list(range(n - 1, old - 1, -1))
-        self._capacity = n
 
 
 def _index(slots: Sequence[int]) -> int | Slots:

@@ -1,14 +1,16 @@
 """Rows that nothing can save any more, and what they get instead of an answer by a model.
 
 A row is *doomed* when even its quickest variant, started at once on an idle worker, would be too late; *due* when it
-still runs and its client must hear something; *stranded* when no variant is left that could run it. Each gets the
-peek's answer where the application degrades and there is one, and ends its request without an answer otherwise.
+still runs and its client must hear something; *stranded* when no variant is left that could run it. Each gets what
+models have said of it, if one has; else the peek's answer, where the application degrades and there is one; and else
+ends its request without an answer.
 """
 
 import numpy as np
 import numpy.typing as npt
 
-from peekserve.core.backlog import PENDING, RUNNING, WAITING, Backlog
+from peekserve.core.backlog import Backlog
+from peekserve.core.columns import PENDING, RUNNING, WAITING
 from peekserve.core.ledger import Ledger, Open
 from peekserve.domain.application import OnMiss
 from peekserve.domain.request import Outcome, Reason
@@ -29,6 +31,8 @@ class Endings:
             entry = self._ledger.open.get(backlog.request[slot])
             if entry is None or backlog.state[slot] not in (WAITING, PENDING):
                 continue  # settled a moment ago, with another row of its request
+            if self._had_in_hand(slot, now):
+                continue
             degrades = entry.on_miss is OnMiss.DEGRADE or bool(backlog.granted[slot])
             at_deadline = entry.request.due_at - self._margin_s
             if degrades and self._answered_by_peek(slot, now):
@@ -44,6 +48,8 @@ class Endings:
             entry = self._ledger.open.get(self._backlog.request[slot])
             if entry is None or self._backlog.state[slot] != RUNNING:
                 continue
+            if self._had_in_hand(slot, now):
+                continue
             if not (self._degrades(entry) and self._answered_by_peek(slot, now)):
                 self._ledger.expire(entry, now)
 
@@ -51,13 +57,20 @@ class Endings:
         """Rows whose last variant failed, or cannot be loaded. `enabled`: bool [lanes, V]."""
         for slot in self._backlog.stranded(enabled).tolist():
             entry = self._ledger.open.get(self._backlog.request[slot])
-            if entry is None:
+            if entry is None or self._had_in_hand(slot, now):
                 continue
             if not (self._degrades(entry) and self._answered_by_peek(slot, now)):
                 self._ledger.close(entry, Outcome.FAILED, Reason.BACKEND_ERROR, error)
 
     def _degrades(self, entry: Open) -> bool:
         return entry.on_miss is OnMiss.DEGRADE
+
+    def _had_in_hand(self, slot: int, now: float) -> bool:
+        """Answered with what a model has said already."""
+        if not self._backlog.in_hand[slot]:
+            return False
+        self._ledger.answer_in_hand(slot, now)
+        return True
 
     def _answered_by_peek(self, slot: int, now: float) -> bool:
         if np.isnan(self._backlog.instant[slot]):

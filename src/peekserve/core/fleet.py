@@ -207,6 +207,10 @@ class Fleet:
         soon = (w.free_at - lead_s for w in self._workers.values() if w.up and w.queue)
         return min((at for at in soon if at > now), default=float("inf"))
 
+    def soonest_at(self, now: float) -> float:
+        """When a worker should be free for something new; infinite if none is up."""
+        return min((max(now, w.free_at) for w in self._workers.values() if w.up), default=float("inf"))
+
     def idle(self) -> bool:
         """Is some worker up with nothing to do?"""
         return any(w.up and not w.queue for w in self._workers.values())

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from peekserve.core.backlog import WAITING, Backlog, Slots
+from peekserve.core.backlog import Backlog, Slots
+from peekserve.core.columns import WAITING
 from peekserve.core.ledger import Ledger
 from peekserve.domain.messages import Batch, Plan
 from peekserve.domain.request import RowRef

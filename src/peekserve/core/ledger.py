@@ -4,11 +4,14 @@ A request is open from its arrival until its single outcome. Its rows are settle
 last answer closes it, and so does anything that makes an answer for all its rows impossible.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from peekserve.awareness.estimate import leading
+import numpy as np
+import numpy.typing as npt
+
 from peekserve.core.backlog import Backlog
 from peekserve.core.catalogue import Catalogue
+from peekserve.core.feedback import Feedback
 from peekserve.domain.application import OnMiss
 from peekserve.domain.messages import Answer, Command
 from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, RowRef, Source
@@ -16,7 +19,9 @@ from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, RowRef
 
 @dataclass(slots=True)
 class Open:
-    """A request without its outcome yet. `answers` is in row order; `left` counts the rows that have none."""
+    """A request without its outcome yet. `answers` is in row order; `left` counts the rows that have none. `counts`:
+    the evidence that came, float64 [rows, C], None without any. `in_hand`: by row, what it is answered with if nothing
+    better comes."""
 
     request: Request
     application: int
@@ -25,14 +30,17 @@ class Open:
     answers: list[RowAnswer | None]
     left: int
     predicted_at: float | None = None
+    counts: npt.NDArray[np.float64] | None = None
+    in_hand: dict[int, RowAnswer] = field(default_factory=dict)
 
 
 class Ledger:
     """Requests by id, and the Answer commands that end them, collected in `out` until they are taken."""
 
-    def __init__(self, catalogue: Catalogue, backlog: Backlog) -> None:
+    def __init__(self, catalogue: Catalogue, backlog: Backlog, feedback: Feedback) -> None:
         self._catalogue = catalogue
         self._backlog = backlog
+        self._feedback = feedback
         self.open: dict[str, Open] = {}
         self.out: list[Command] = []
 
@@ -40,10 +48,16 @@ class Ledger:
         """Does this slot still belong to that row of that request, without an answer?"""
         return self._backlog.request[slot] == ref.request_id and self._backlog.row[slot] == ref.row
 
+    def looked(self, entry: Open, counts: npt.NDArray[np.float64]) -> None:
+        """Evidence of all its rows came, float64 [rows, C]."""
+        entry.counts = counts
+        self._feedback.see(entry.application, counts)
+
     def settle_row(self, entry: Open, row: int, answer: RowAnswer, now: float) -> None:
         """One row has its answer; the last one answers the request."""
         entry.answers[row] = answer
         entry.left -= 1
+        self._remember(entry, row, answer)
         self._backlog.settle(entry.slots[row])
         if entry.left:
             return
@@ -59,13 +73,22 @@ class Ledger:
             )
         )
 
+    def _remember(self, entry: Open, row: int, answer: RowAnswer) -> None:
+        """Its true class may come one day."""
+        a, slot = entry.application, entry.slots[row]
+        theta = self._backlog.theta[slot, : len(self._catalogue.applications[a].classes)]
+        # Evidence that came when a model had answered already is not behind the belief.
+        counts = entry.counts[row] if entry.counts is not None and self._backlog.looked[slot] else None
+        of = RowRef(entry.request.id, row)
+        self._feedback.remember(of, entry.request.rows, a, theta, counts, answer, self._backlog.said[slot])
+
     def answer_by_peek(self, slot: int, now: float) -> None:
-        """The peek's own answer: the belief as scores, valued by the peek's profile (SneakPeek, section 5.3.1)."""
+        """The peek's own answer: the belief as scores, and what its kind of belief makes of it (core/beliefs.py)."""
         backlog = self._backlog
-        app = self._catalogue.applications[int(backlog.application[slot])]
-        theta = backlog.theta[slot, : len(app.classes)]
+        a = int(backlog.application[slot])
+        theta = backlog.theta[slot, : len(self._catalogue.applications[a].classes)]
         answer = RowAnswer(
-            label=int(leading(theta[None, :])[0]),
+            label=int(backlog.belief(a).answer(theta[None, :])[0]),
             scores=tuple(theta.tolist()),
             source=Source.PEEK,
             variant=None,
@@ -74,6 +97,11 @@ class Ledger:
             finished_at=now,
         )
         self.settle_row(self.open[backlog.request[slot]], backlog.row[slot], answer, now)
+
+    def answer_in_hand(self, slot: int, now: float) -> None:
+        """What models have said of it already."""
+        entry, row = self.open[self._backlog.request[slot]], self._backlog.row[slot]
+        self.settle_row(entry, row, entry.in_hand.pop(row), now)
 
     def expire(self, entry: Open, now: float) -> None:
         """Accepted, and not to be answered in time any more."""
@@ -105,6 +133,7 @@ class Ledger:
         for row, slot in enumerate(entry.slots):
             if entry.answers[row] is None:
                 self._backlog.settle(slot)
+        self._feedback.forget(entry.request.id)
         self.refuse(entry.request.id, outcome, reason, detail, entry.predicted_at)
 
     def refuse(

@@ -15,8 +15,11 @@ class Options:
     at all. `on_miss`: instead of what the applications say. `max_rows`: more unsettled rows than this are
     refused. `hang_s`: a batch that is overdue by this much, or by 20 times its own length, condemns its worker.
     `beliefs`: how evidence becomes a belief, a name in core.beliefs.
+    `escalate`: models' answers are evidence, and rows that could gain as much as `escalate_gain` may be run again
+    (core/escalation.py); for policies that weigh instant answers, and not where whole plans are carried out.
     `preload`: fill an idle machine's new worker with weights before there is work for it. `attempts`: how often
-    a row may lose its worker.
+    a row may lose its worker. `remember_rows`: answered rows whose true class may still be confirmed. `half_life`: of
+    the drift scores, in rows (awareness/drift.py).
     """
 
     planning: Planning = field(default_factory=Rolling)
@@ -24,8 +27,12 @@ class Options:
     patience_s: float = 0.010
     peek: bool = True
     beliefs: str = "dirichlet"
+    escalate: bool = False
+    escalate_gain: float = 0.02
     preload: bool = False
     on_miss: OnMiss | None = None
     max_rows: int = 4096
     hang_s: float = 1.0
     attempts: int = 3
+    remember_rows: int = 65_536
+    half_life: float = 200.0

@@ -1,11 +1,14 @@
 """Batches that come back: done, failed, or lost with their worker; and what becomes of their rows."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from peekserve.core.backlog import Backlog
 from peekserve.core.catalogue import Catalogue
 from peekserve.core.ending import Endings
+from peekserve.core.escalation import Escalation
 from peekserve.core.fleet import Committed, Fleet
 from peekserve.core.ledger import Ledger
 from peekserve.domain.messages import BatchDone, BatchFailed
@@ -26,6 +29,7 @@ class Returns:
         ledger: Ledger,
         endings: Endings,
         attempts: int,
+        escalation: Escalation | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._backlog = backlog
@@ -33,9 +37,10 @@ class Returns:
         self._ledger = ledger
         self._endings = endings
         self._attempts = attempts
+        self._escalation = escalation
 
     def done(self, event: BatchDone, enabled: Enabled, now: float) -> bool:
-        """Its rows have their answers. False if the batch is not ours any more."""
+        """Its rows have their answers, or wait for better ones. False if the batch is not ours any more."""
         batch = self._fleet.done(event.batch_id, event.finished_at)
         if batch is None:
             return False
@@ -47,13 +52,17 @@ class Returns:
             return True
         name = lane.variants[batch.variant]
         labels, scores = event.scores.argmax(axis=1).tolist(), event.scores.tolist()
-        for i, (slot, ref) in enumerate(zip(batch.slots, batch.refs, strict=True)):
-            if self._ledger.owns(slot, ref):
-                answer = RowAnswer(
-                    labels[i], tuple(scores[i]), Source.MODEL, name, batch.expected[i],
-                    batch.id, event.started_at, event.finished_at,
-                )  # fmt: skip
-                self._ledger.settle_row(self._ledger.open[ref.request_id], ref.row, answer, now)
+        own = enumerate(zip(batch.slots, batch.refs, strict=True))
+        places: Sequence[int] = [i for i, (slot, ref) in own if self._ledger.owns(slot, ref)]
+        if self._escalation is not None and places:
+            places = self._escalation.done(batch, event, places, now)
+        for i in places:
+            ref = batch.refs[i]
+            answer = RowAnswer(
+                labels[i], tuple(scores[i]), Source.MODEL, name, batch.expected[i],
+                batch.id, event.started_at, event.finished_at,
+            )  # fmt: skip
+            self._ledger.settle_row(self._ledger.open[ref.request_id], ref.row, answer, now)
         return True
 
     def failed(self, event: BatchFailed, enabled: Enabled, now: float) -> bool:
@@ -63,18 +72,26 @@ class Returns:
             self._give_back(batch, enabled, event.error, now)
         return batch is not None
 
-    def lost(self, worker: str, error: str) -> None:
+    def lost(self, worker: str, error: str, now: float) -> None:
         """A worker is gone: what it ran waits again, unless that happened to it too often."""
         for batch in self._fleet.down(worker):
             for slot, ref in zip(batch.slots, batch.refs, strict=True):
-                if self._ledger.owns(slot, ref) and self._backlog.give_back(slot) >= self._attempts:
+                if not self._ledger.owns(slot, ref):
+                    continue
+                if self._backlog.in_hand[slot]:
+                    self._ledger.answer_in_hand(slot, now)
+                elif self._backlog.give_back(slot) >= self._attempts:
                     entry = self._ledger.open[ref.request_id]
                     detail = f"lost its worker {self._attempts} times, the last one was {worker}: {error}"
                     self._ledger.close(entry, Outcome.FAILED, Reason.BACKEND_ERROR, detail)
 
     def _give_back(self, batch: Committed, enabled: Enabled, error: str, now: float) -> None:
         for slot, ref in zip(batch.slots, batch.refs, strict=True):
-            if self._ledger.owns(slot, ref):
+            if not self._ledger.owns(slot, ref):
+                continue
+            if self._backlog.in_hand[slot]:
+                self._ledger.answer_in_hand(slot, now)
+            else:
                 # Another variant may do: this one is not asked again for this row.
                 self._backlog.give_back(slot)
                 self._backlog.forbid(slot, batch.variant)

@@ -6,7 +6,7 @@ a batch) or settled. These are all the ways through:
 
     Arrived ──> PENDING ──Peeked / patience over──> WAITING ──plan──> RUNNING ──BatchDone──> settled
                    │                                  │  ^               │
-                   └────────── doomed ────────────────┤  └── worker lost ┘
+                   └────────── doomed ────────────────┤  └── worker lost, or an answer in hand that could gain
                                                       └──> the peek's answer, or none (on_miss)
 
 `handle` only notes what an event changed; planning itself happens on Woke. A change asks for Woke at once (or
@@ -27,16 +27,22 @@ from typing import assert_never
 
 import numpy as np
 
-from peekserve.core.backlog import RUNNING, WAITING, Backlog, Slots
+from peekserve.awareness.drift import Memory
+from peekserve.core.arrivals import Arrivals
+from peekserve.core.backlog import Backlog, Slots
 from peekserve.core.beliefs import Belief, make
 from peekserve.core.catalogue import Catalogue
+from peekserve.core.columns import RUNNING, WAITING
 from peekserve.core.ending import Endings
+from peekserve.core.escalation import Escalation
+from peekserve.core.explaining import Explaining
+from peekserve.core.feedback import Feedback
 from peekserve.core.fleet import Committed, Fleet
 from peekserve.core.held import Held
-from peekserve.core.ledger import Ledger, Open
+from peekserve.core.ledger import Ledger
+from peekserve.core.offer import Offer
 from peekserve.core.options import Options
 from peekserve.core.returns import Returns
-from peekserve.domain.application import Application, OnMiss
 from peekserve.domain.messages import (
     Arrived,
     Batch,
@@ -44,19 +50,20 @@ from peekserve.domain.messages import (
     BatchFailed,
     Cancelled,
     Command,
+    Confirmed,
     Event,
     Loaded,
     LoadFailed,
-    Peek,
     Peeked,
     Plan,
+    Recalled,
     Restart,
     WakeAt,
     Woke,
     WorkerDown,
     WorkerUp,
 )
-from peekserve.domain.request import Outcome, Reason, Request, RowRef
+from peekserve.domain.request import Outcome, Reason, RowRef
 from peekserve.errors import InvariantBroken
 from peekserve.policies.base import Floats, Policy
 
@@ -78,22 +85,32 @@ class Scheduler:
         self._policy = policy
         self._catalogue = catalogue
         self._options = options or Options()
-        self._backlog = Backlog(catalogue, beliefs or make(self._options.beliefs, catalogue))
+        beliefs = beliefs or make(self._options.beliefs, catalogue)
+        self._backlog = Backlog(catalogue, beliefs)
         self._fleet = Fleet(catalogue, self._options.hang_s)
-        self._ledger = Ledger(catalogue, self._backlog)
+        drifting = Memory(self._options.half_life)
+        self.feedback = Feedback(catalogue, beliefs, self._options.remember_rows, drifting)
+        self._ledger = Ledger(catalogue, self._backlog, self.feedback)
         self._held = Held(self._backlog, self._ledger)
         self._rebalance_at = INF
         self._endings = Endings(self._backlog, self._ledger, self._options.margin_s)
+        self._offer = Offer(catalogue, self._fleet)
+        self._escalation = self._made_escalation()
         self._returns = Returns(
-            catalogue, self._backlog, self._fleet, self._ledger, self._endings, self._options.attempts
-        )
-        self._enabled = np.ones((max(len(catalogue.lanes), 1), catalogue.variants), dtype=np.bool_)
-        self._fastest: dict[int, Floats] = {}
+            catalogue, self._backlog, self._fleet, self._ledger, self._endings, self._options.attempts,
+            self._escalation,
+        )  # fmt: skip
+        self._arrivals = Arrivals(catalogue, self._backlog, self._ledger, self._offer, self._options)
+        self._explaining = Explaining(self._backlog, policy)
         self._batches = 0
         self._plan_at = INF
         self._woken_for: list[str] = []
         self._wake_at = INF
         self._out: list[Command] = []
+
+    def belief(self, application: str) -> Belief:
+        """How its rows are believed now; whoever asks must not make it learn. Raises UnknownApplication."""
+        return self._backlog.belief(self._catalogue.application(application))
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take one event at the instant `now` (seconds, never less than before); the commands that follow
@@ -110,14 +127,16 @@ class Scheduler:
                 self._wake_at = INF
                 self._woke(now)
             case Arrived(request):
-                self._arrived(request, now)
+                if self._arrivals.take(request, now):
+                    self._changed(now)
+                self._explaining.heard(request)
             case Peeked(request_id, counts):
                 self._peeked(request_id, counts, now)
             case BatchDone():
-                if self._returns.done(event, self._enabled, now):
+                if self._returns.done(event, self._offer.enabled, now):
                     self._changed(now)
             case BatchFailed():
-                if self._returns.failed(event, self._enabled, now):
+                if self._returns.failed(event, self._offer.enabled, now):
                     self._changed(now)
             case Cancelled(request_id):
                 if request_id in self._ledger.open:
@@ -129,24 +148,29 @@ class Scheduler:
                     )
             case WorkerUp(worker, device, budget):
                 self._fleet.up(worker, device, budget, now)
-                self._fastest.clear()
+                self._offer.worker_came()
                 self._rebalance_at = now  # what was meant for others may be better off here
                 # With work waiting, what is loaded first is for the policy to say.
                 if self._options.preload and not self._ledger.open:
                     self._out += self._fleet.preload(worker, now)
                 self._changed(now)
             case WorkerDown(worker, error):
-                self._returns.lost(worker, error)
+                self._returns.lost(worker, error, now)
                 self._changed(now)
                 self._rebalance_at = now
             case LoadFailed(worker, weights, error):
                 self._load_failed(worker, weights, error, now)
             case Loaded(worker, weights):
                 self._fleet.loaded(worker, weights, now)
+            case Confirmed(request_id, labels):
+                under_way = request_id in self._ledger.open
+                self._out.append(self.feedback.confirm(request_id, labels, under_way))
+            case Recalled(lessons):
+                self.feedback.recall(lessons)
             case _:
                 assert_never(event)
         self._set_timer(now)
-        return self._out
+        return self._explaining.told(self._out)
 
     @property
     def open_requests(self) -> int:
@@ -160,6 +184,9 @@ class Scheduler:
         """Every invariant. Raises InvariantBroken. For tests and simulations: it looks at everything."""
         self._backlog.check()
         self._fleet.check()
+        if self._escalation is not None:
+            self._escalation.check()
+        self.feedback.check()
         missing = sum(entry.left for entry in self._ledger.open.values())
         if missing != self._backlog.rows:
             raise InvariantBroken(f"open requests miss {missing} rows, {self._backlog.rows} are held")
@@ -175,67 +202,42 @@ class Scheduler:
                 f"rows {sorted(claimed ^ running)} run in no batch, or in one that is not theirs"
             )
 
-    # ---- events ----
+    def _made_escalation(self) -> Escalation | None:
+        # A whole plan is carried out before the next is made: there is no turn in which to think again.
+        if not self._options.escalate or self._options.planning.whole:
+            return None
+        return Escalation(
+            self._catalogue,
+            self._backlog,
+            self._fleet,
+            self._ledger,
+            self._offer,
+            self._options.escalate_gain,
+        )
 
-    def _arrived(self, request: Request, now: float) -> None:
-        if request.id in self._ledger.open:
-            raise InvariantBroken(f"request id {request.id!r} is used twice")
-        a = self._catalogue.application(request.application)
-        app = self._catalogue.applications[a]
-        opts = self._options
-        on_miss = opts.on_miss or app.on_miss
-        if request.pinned and on_miss is OnMiss.DEGRADE:
-            on_miss = OnMiss.REJECT  # who names a variant wants that one or none
-        held = self._backlog.rows
-        if held + request.rows > opts.max_rows:
-            detail = f"{held} rows wait or run and {request.rows} came; the limit is {opts.max_rows}"
-            self._ledger.refuse(request.id, Outcome.REFUSED, Reason.OVERLOADED, detail)
-            return
-        lane = self._catalogue.lane(a, request.bucket)
-        if lane not in self._fastest:
-            enabled = self._enabled[lane, : len(app.variants)]
-            self._fastest[lane] = np.where(enabled, self._fleet.fastest_s(lane), INF)
-        slots = self._backlog.add(request, opts.margin_s, self._fastest[lane], late_ok=on_miss is OnMiss.LATE)
-        entry = Open(request, a, on_miss, slots, [None] * request.rows, request.rows)
-        self._ledger.open[request.id] = entry
-        counts = None if request.pinned else request.counts
-        look = opts.peek and counts is None and not request.pinned and _can_peek(app, request)
-        unserved = float(self._backlog.quickest_s[slots[0]]) == INF
-        hopeless = unserved or float(self._backlog.doom_at[slots[0]]) < now
-        if hopeless and (on_miss is not OnMiss.DEGRADE or not (look or counts)):
-            self._ledger.turn_away(entry, opts.margin_s, now)
-            return
-        if counts is not None:
-            self._backlog.observe(slots, np.array(counts, dtype=np.float64))
-        elif look:
-            if hopeless:  # only the peek's own answer can be in time: it may take until the deadline
-                for slot in slots:
-                    self._backlog.doom(slot, request.due_at - opts.margin_s)
-            self._backlog.expect(slots, min(now + opts.patience_s, request.due_at))
-            self._out.append(Peek(request.id))
-        if not look:
-            self._changed(now)
+    # ---- events ----
 
     def _peeked(self, request_id: str, counts: Floats | None, now: float) -> None:
         entry = self._ledger.open.get(request_id)
         if entry is None:
             return
-        kept = [(row, s) for row, s in enumerate(entry.slots) if entry.answers[row] is None]
+        # What a model has answered is believed by more than the peek already, which lost the race.
+        open_rows = [row for row, answer in enumerate(entry.answers) if answer is None]
+        kept = [(row, entry.slots[row]) for row in open_rows if row not in entry.in_hand]
         slots = [s for _, s in kept]
         if counts is not None:
+            self._ledger.looked(entry, counts)
+        if counts is not None and slots:
             self._backlog.observe(slots, counts[[row for row, _ in kept]])
         self._backlog.release(slots)
         self._changed(now)
 
     def _load_failed(self, worker: str, weights: str, error: str, now: float) -> None:
         self._fleet.load_failed(worker, weights)
-        w = self._catalogue.weights.index(weights)
-        for i, lane in enumerate(self._catalogue.lanes):
-            self._enabled[i, : len(lane.weights)] &= lane.weights != w
-        self._fastest.clear()
+        self._offer.disable(weights)
         self._rebalance_at = now
         self._changed(now)
-        self._endings.settle_stranded(self._enabled, error, now)
+        self._endings.settle_stranded(self._offer.enabled, error, now)
 
     # ---- waking ----
 
@@ -261,9 +263,11 @@ class Scheduler:
         slots = self._backlog.waiting()
         if not len(slots):
             return
-        view = self._backlog.view(slots, now, self._fleet.view(workers, now), self._enabled)
+        view = self._backlog.view(slots, now, self._fleet.view(workers, now), self._offer.enabled)
         plan = self._policy.plan(view)
+        self._plan_at = min(self._plan_at, plan.again_at)
         planning = self._options.planning
+        self._explaining.decided(view, plan, slots, planning.whole)
         started: set[int] = set()
         for batch in plan.batches:
             if planning.whole or batch.worker not in started:
@@ -277,6 +281,8 @@ class Scheduler:
             self._changed(now)
         # An idle worker after planning means that the policy has no use for it: waiting would change nothing.
         self._answer_instantly(plan, slots, hold=planning.hold and not self._fleet.idle(), now=now)
+        if self._escalation is not None:
+            self._escalation.left_out(plan, slots, now)
 
     def _plan_and_hold(self, now: float) -> None:
         """Plan the window that ended, or again what is held of the last plan; give away what is due."""
@@ -286,8 +292,10 @@ class Scheduler:
             slots = self._backlog.waiting() if self._plan_at <= now else self._held.slots()
             self._plan_at = INF if self._plan_at <= now else self._plan_at
             if len(slots):
-                view = self._backlog.view(slots, now, self._fleet.view(workers, now), self._enabled)
+                view = self._backlog.view(slots, now, self._fleet.view(workers, now), self._offer.enabled)
                 plan = self._policy.plan(view)
+                self._plan_at = min(self._plan_at, plan.again_at)
+                self._explaining.decided(view, plan, slots, whole=True)
                 self._held.hold(plan, slots, workers)
                 if self._backlog.any_time_will_do(slots[np.asarray(plan.refuse, dtype=np.int64)]):
                     self._changed(now)
@@ -323,6 +331,8 @@ class Scheduler:
             slot = int(slots[i])
             if self._backlog.state[slot] != WAITING:
                 raise InvariantBroken("a plan answers a row at once that it also runs, or answers it twice")
+            if self._backlog.in_hand[slot]:
+                continue  # what a model has said is not held back: see Escalation.left_out
             self._backlog.granted[slot] = True
             if not hold or self._backlog.doom_at[slot] == INF:
                 self._ledger.answer_by_peek(slot, now)
@@ -356,10 +366,3 @@ class Scheduler:
         if at < INF and at != self._wake_at:
             self._wake_at = at
             self._out.append(WakeAt(at))
-
-
-def _can_peek(app: Application, request: Request) -> bool:
-    """Is there a peek, and did everything come that it looks at?"""
-    if app.peek is None:
-        return False
-    return request.inputs is None or all(name in request.inputs for name in app.peek.inputs)

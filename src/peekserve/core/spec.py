@@ -4,14 +4,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from peekserve.core.beliefs import Belief
+from peekserve.core.beliefs import Belief, named
 from peekserve.core.catalogue import Catalogue
 from peekserve.core.options import Options
 from peekserve.core.planning import Planning, Rolling, Window
 from peekserve.core.scheduler import Scheduler
 from peekserve.domain.application import Application, OnMiss
 from peekserve.errors import InvalidConfiguration
-from peekserve.policies import make
+from peekserve.policies import SWITCHES, make
 from peekserve.policies.base import Policy, Switches
 
 _TIME = r"(\d+(?:\.\d+)?)(ms|s)"
@@ -23,9 +23,11 @@ class SchedulerSpec:
     """A policy by name with its switches and options, when to plan, and the scheduler's own options.
 
     `planning`: "rolling", "window(100ms)" or "window(100ms, rebalance=20ms)". `switches` None means the policy's own
-    defaults. `normalise`: value answers against the application's best variant (core.catalogue). `literal`: plan with
-    SneakPeek's eq. 1 at its word, where a batch saves nothing; beside it belongs Switches(merge=False), and a world of
-    the same `Application.literal()`. The rest is described at core.options and core.planning.
+    defaults. `beliefs`: a name in core.beliefs, or empty for those that go with the policy. `normalise`: value answers
+    against the application's best variant (core.catalogue). `literal`: plan with SneakPeek's eq. 1 at its word, where a
+    batch saves nothing; beside it belongs Switches(merge=False), and a world of the same `Application.literal()`.
+    `escalate`: None for what goes with the policy, which is yes for `horizon` with calibrated beliefs. The rest is
+    described at core.options and core.planning.
     """
 
     policy: str = "sneakpeek"
@@ -37,13 +39,17 @@ class SchedulerSpec:
     margin_s: float = 0.0
     patience_s: float = 0.010
     peek: bool = True
-    beliefs: str = "dirichlet"
+    beliefs: str = ""
     preload: bool = True
     on_miss: OnMiss | None = None
     max_rows: int = 4096
     hang_s: float = 1.0
+    remember_rows: int = 65_536
+    half_life: float = 200.0
     normalise: bool = False
     literal: bool = False
+    escalate: bool | None = None
+    escalate_gain: float = 0.02
 
     def build(self, applications: Iterable[Application]) -> Scheduler:
         """The scheduler. Raises InvalidConfiguration for a policy, option or planning that does not exist."""
@@ -68,13 +74,33 @@ class SchedulerSpec:
             margin_s=self.margin_s,
             patience_s=self.patience_s,
             peek=self.peek,
-            beliefs=self.beliefs,
+            beliefs=named(self.beliefs, self.policy),
             preload=self.preload,
             on_miss=self.on_miss,
             max_rows=self.max_rows,
             hang_s=self.hang_s,
+            escalate=self.escalates,
+            escalate_gain=self.escalate_gain,
+            remember_rows=self.remember_rows,
+            half_life=self.half_life,
         )
         return Scheduler(policy or self.made(), catalogue, options, beliefs)
+
+    @property
+    def escalates(self) -> bool:
+        """Are models' answers evidence, and may a row run again? Raises InvalidConfiguration where that is asked for of
+        a policy that would not weigh the answer in hand."""
+        switches = SWITCHES.get(self.policy, Switches()) if self.switches is None else self.switches
+        weighs = switches.aware and switches.short_circuit
+        if self.escalate is None:
+            goes_with = self.policy == "horizon" and named(self.beliefs, self.policy) == "calibrated"
+            return goes_with and weighs
+        if self.escalate and not weighs:
+            raise InvalidConfiguration(
+                f"policy {self.policy!r} escalates only if it is aware and may short-circuit: else it would run "
+                "every row again that could gain anything"
+            )
+        return self.escalate
 
     def _planning(self) -> Planning:
         if self.planning == "rolling":

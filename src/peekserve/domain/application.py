@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from peekserve.domain.profile import LatencyCurve, Quality, Timing
+from peekserve.domain.profile import Calibration, LatencyCurve, Quality, Timing
 from peekserve.domain.streams import StreamSpec
 from peekserve.domain.tensors import InputMap, OutputMap, TensorSpec
 from peekserve.domain.utility import Penalty
@@ -144,7 +144,7 @@ class PeekSpec:
     """The cheap look at the data: features, k nearest labelled neighbours, and the peek's own profile.
 
     `neighbours`: k, or CHOSEN. `decision`: the model whose one answer is the evidence, described like a variant; then
-    there are no features, no neighbours and no reference.
+    there are no features, no neighbours and no reference. `calibration`: what its votes are worth, when measured.
     """
 
     inputs: tuple[str, ...]
@@ -155,13 +155,29 @@ class PeekSpec:
     latency: LatencyCurve | None = None
     index: IndexSpec = IndexSpec()
     decision: Variant | None = None
+    calibration: Calibration | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPrior:
+    """How often each class comes, learnt while serving (awareness/priors.py). `start`: the frequencies that it begins
+    with; empty for those of the application's prior, or else of its validation data. `half_life`: after so many rows
+    what was learnt counts for half."""
+
+    start: tuple[float, ...] = ()
+    half_life: float = 100.0
+
+    def __post_init__(self) -> None:
+        if not 1.0 <= self.half_life < float("inf"):
+            raise InvalidConfiguration(f"a half-life is one row or more, not {self.half_life:g}")
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
     """A classification task: classes with weights, inputs, query types, prior, peek, variants.
 
-    `prior` is the Dirichlet's alpha, one entry for each class. `queries[0]` belongs to the name "default".
+    `prior` is the Dirichlet's alpha, one entry for each class. `prior_learns`: how calibrated beliefs learn theirs from
+    the stream, None where the owner has fixed it. `queries[0]` belongs to the name "default".
     `score`: what its answers are valued by. `root`: the folder it was read from, and `validation`: the file of
     labelled data that its profiles are measured on; both empty for an application that lies in no repository.
     """
@@ -180,6 +196,7 @@ class Application:
     root: str = ""
     stream: StreamSpec | None = None
     score: Score = Score.ACCURACY
+    prior_learns: StreamPrior | None = StreamPrior()
 
     def __post_init__(self) -> None:
         check_name(self.name, "application")
@@ -197,6 +214,14 @@ class Application:
                 f"application {self.name!r}: a prior has one positive entry for each of {len(self.classes)} "
                 f"classes, not {len(self.prior)}: {list(self.prior)}"
             )
+        start = self.prior_learns.start if self.prior_learns else ()
+        if start and (
+            len(start) != len(self.classes) or any(not f > 0.0 for f in start) or abs(sum(start) - 1.0) > 1e-6
+        ):
+            raise InvalidConfiguration(
+                f"application {self.name!r}: a stream prior starts with one positive frequency for each of "
+                f"{len(self.classes)} classes, which sum to 1, not {list(start)}"
+            )
         if self.class_weights and (
             len(self.class_weights) != len(self.classes) or any(not w > 0.0 for w in self.class_weights)
         ):
@@ -208,6 +233,15 @@ class Application:
     def weights(self) -> tuple[float, ...]:
         """Class weights in the utility; all 1 where the owner named none."""
         return self.class_weights or (1.0,) * len(self.classes)
+
+    @property
+    def expected(self) -> tuple[float, ...] | None:
+        """How often each class is expected, [C], as far as its owner says; an even prior says nothing."""
+        if self.prior_learns is not None and self.prior_learns.start:
+            return self.prior_learns.start
+        if self.prior_learns is not None and len(set(self.prior)) == 1:
+            return None
+        return tuple(alpha / sum(self.prior) for alpha in self.prior)
 
     @property
     def buckets(self) -> int:

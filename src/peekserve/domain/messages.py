@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from peekserve.domain.feedback import Lesson, Verdict
 from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, RowRef
 
 Floats = npt.NDArray[np.float64]
@@ -96,6 +97,21 @@ class WorkerDown:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The true classes of a request's rows became known: an index for each row, None where it is still unknown."""
+
+    request_id: str
+    labels: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What was confirmed before this scheduler began, the oldest first."""
+
+    lessons: tuple[Lesson, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Woke:
     """The instant asked for by the last WakeAt has come."""
 
@@ -110,6 +126,8 @@ Event = (
     | LoadFailed
     | WorkerUp
     | WorkerDown
+    | Confirmed
+    | Recalled
     | Woke
 )
 
@@ -161,7 +179,8 @@ class RunBatch:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The one outcome of a request. `rows` is empty unless it was answered or late."""
+    """The one outcome of a request. `rows` is empty unless it was answered or late. `explanation`: JSON, for a request
+    that asked (core/explaining.py)."""
 
     request_id: str
     outcome: Outcome
@@ -169,6 +188,7 @@ class Answer:
     rows: tuple[RowAnswer, ...] = ()
     detail: str = ""
     predicted_at: float | None = None
+    explanation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +200,25 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Tell who confirmed a request what became of it, and keep what was learnt, one lesson for each row.
+    `application`: empty for a request that is not remembered."""
+
+    request_id: str
+    verdict: Verdict
+    application: str = ""
+    lessons: tuple[Lesson, ...] = ()
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class WakeAt:
     """Report Woke at this instant. The newest replaces all before it: there is one timer for everything."""
 
     at: float
 
 
-Command = Peek | Unload | Load | RunBatch | Answer | Restart | WakeAt
+Command = Peek | Unload | Load | RunBatch | Answer | Acknowledge | Restart | WakeAt
 
 
 # ---- plans -----------------------------------------------------------------------------------------------------
@@ -206,8 +238,10 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a policy wants: batches in the order of each worker's queue, rows answered by the peek at once,
-    and rows not worth a place. A row that stands nowhere stays in the backlog."""
+    and rows not worth a place. A row that stands nowhere stays in the backlog; `again_at`, later than now, is when
+    a policy that makes rows wait on purpose wants to be asked about them again, if nothing changes before."""
 
     batches: Sequence[Batch] = ()
     instant: Sequence[int] = field(default=())
     refuse: Sequence[int] = field(default=())
+    again_at: float = float("inf")

@@ -108,7 +108,8 @@ class Quality:
     1. `confusion`: counts, row = true class, when measured. `guessed`: classes without a validation sample, whose
     recall is smoothed (papers/notes.md 5.2 point 18), never measured. `quadratic`: by class, the mean of (1 + Q) / 2
     over its samples, Q = 2 p_true - sum_j p_j^2 the quadratic score of the class scores p; empty where only the
-    decisions are known.
+    decisions are known. `by_agreement`: [B][C], recalls apart by how many of the peek's votes were for the
+    class (awareness/agreement.py), rising from none; empty where that was not measured.
     """
 
     recall: tuple[float, ...]
@@ -116,6 +117,15 @@ class Quality:
     confusion: tuple[tuple[int, ...], ...] = ()
     guessed: tuple[int, ...] = field(default=())
     quadratic: tuple[float, ...] = ()
+    by_agreement: tuple[tuple[float, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        classes = len(self.recall)
+        for number, row in enumerate(self.by_agreement):
+            if len(row) != classes or any(not 0.0 <= r <= 1.0 for r in row):
+                raise InvalidData(
+                    f"recalls by agreement are {classes} for each bin, from 0 to 1; bin {number} has {list(row)}"
+                )
 
     @classmethod
     def from_confusion(cls, confusion: npt.NDArray[np.int64]) -> "Quality":
@@ -160,6 +170,51 @@ class Quality:
     def accuracy(self) -> float:
         """Accuracy on the data it was measured on: recall . frequencies (SneakPeek, eq. 9)."""
         return float(sum(r * f for r, f in zip(self.recall, self.frequencies, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How much the votes of a peek are worth, measured on labelled data (awareness/calibrate.py).
+
+    `votes`: [C][C], the chance that a vote names a class, row = true class; positive, each row sums to 1.
+    `temperature`: what share of a vote counts as a new one, 0 or more. `most`: the most votes that a sample had.
+    `edges`: between the bins of agreement, rising. `frequencies`: [C], of the classes in that data, smoothed; they sum
+    to 1. `settled`: the share of the doubt about the class that the votes settle, above 0 and at most 1. `fitted_on`:
+    samples. `loss_before`, `loss`: mean -log of what the belief gave the true class, in nats, of the
+    Dirichlet and of this, its own group left out for each sample. `fusion`: what share the weaker voices keep when
+    models have spoken too (awareness/fusion.py), None where that was not measured.
+    """
+
+    votes: tuple[tuple[float, ...], ...]
+    temperature: float
+    most: float
+    edges: tuple[float, ...]
+    frequencies: tuple[float, ...]
+    fitted_on: int
+    loss_before: float
+    loss: float
+    settled: float = 1.0
+    fusion: float | None = None
+
+    def __post_init__(self) -> None:
+        classes = len(self.frequencies)
+        if len(self.votes) != classes or any(
+            len(row) != classes or any(not z > 0.0 for z in row) or abs(sum(row) - 1.0) > 1e-6
+            for row in self.votes
+        ):
+            raise InvalidData(
+                f"a vote confusion has {classes} rows of {classes} positive chances that sum to 1, not {self.votes}"
+            )
+        if not (0.0 <= self.temperature < float("inf") and 0.0 < self.most < float("inf")):
+            raise InvalidData(
+                f"a temperature is 0 or more and some votes were counted, not {self.temperature} of {self.most}"
+            )
+        if not 0.0 < self.settled <= 1.0:
+            raise InvalidData(f"votes settle a share of the doubt above 0 and at most 1, not {self.settled}")
+        if any(not 0.0 < f <= 1.0 for f in self.frequencies) or abs(sum(self.frequencies) - 1.0) > 1e-6:
+            raise InvalidData(f"class frequencies are positive and sum to 1, not {list(self.frequencies)}")
+        if any(b <= a for a, b in zip((0.0, *self.edges), (*self.edges, 1.0), strict=True)):
+            raise InvalidData(f"edges of agreement rise between 0 and 1, not {list(self.edges)}")
 
 
 def quadratic_values(

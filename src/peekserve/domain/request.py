@@ -36,6 +36,7 @@ class Source(StrEnum):
 
     MODEL = "model"
     PEEK = "peek"
+    FUSED = "fused"  # models and peek taken together: core/escalation.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class Request:
 
     `due_at` is absolute. `inputs` are the modalities that came along; None means all. `counts`, when the
     client brought its own evidence: one tuple of C non-negative numbers for each row. `bucket`: the shape
-    bucket of all its rows. `pinned`: answer with this variant and no other.
+    bucket of all its rows. `pinned`: answer with this variant and no other. `explain`: say with the answer what else
+    was considered.
     """
 
     id: str
@@ -65,6 +67,7 @@ class Request:
     counts: tuple[tuple[float, ...], ...] | None = None
     bucket: int = 0
     payload: TensorRef | None = None
+    explain: bool = False
 
     def __post_init__(self) -> None:
         if self.rows < 1:
@@ -99,9 +102,9 @@ class RowRef:
 class RowAnswer:
     """What one row is answered with.
 
-    `scores`: one for each class, they sum to 1. `variant` is None when the peek answered.
-    `expected_accuracy`: what the scheduler believed of this choice at the moment it made it; None without a
-    profile.
+    `scores`: one for each class, they sum to 1. `variant` is None when the peek answered, and the last one that
+    was asked for a fused answer. `expected_accuracy`: what the scheduler believed of this choice at the moment it
+    made it, and of a fused answer when it had it; None without a profile.
     """
 
     label: int

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from peekserve.core.spec import SchedulerSpec
 from peekserve.domain.application import Application, OnMiss
+from peekserve.experiments.recalls import named
 from peekserve.policies.base import Switches
 from peekserve.results import Row, paired_difference, summary
 
@@ -116,10 +117,13 @@ def capacity(
 
 
 def as_json(
-    rows: Mapping[str, Sequence[Row]], simulated: Mapping[str, Sequence[Row]]
-) -> dict[str, dict[str, float]]:
-    """One entry for each policy: what `peekserve demo --json` prints."""
-    told = {}
+    rows: Mapping[str, Sequence[Row]],
+    simulated: Mapping[str, Sequence[Row]],
+    applications: Mapping[str, Application],
+) -> dict[str, dict[str, object]]:
+    """One entry for each policy: what `peekserve demo --json` prints. `utility` is class-weighted, `accuracy` and
+    `recalls` are not."""
+    told: dict[str, dict[str, object]] = {}
     for name, policy_rows in rows.items():
         s = summary(policy_rows)
         told[name] = {
@@ -130,6 +134,7 @@ def as_json(
             "deadlines_met": s.deadlines_met,
             "by_peek": s.by_peek,
             "requests": s.requests,
+            "recalls": [one.as_json() for one in named(policy_rows, applications)],
         }
         if name in simulated:
             told[name]["simulated"] = summary(simulated[name]).utility

@@ -16,8 +16,9 @@ _STYLES = (
     ("#228833", "^", "-."),
     ("#aa3377", "D", "-"),
     ("#ccbb44", "v", ":"),
+    ("#332288", "P", "-"),
 )
-_FIXED = {"lo-edf": 0, "lo-priority": 1, "grouped": 2, "sneakpeek": 3, "maxacc-edf": 4}
+_FIXED = {"lo-edf": 0, "lo-priority": 1, "grouped": 2, "sneakpeek": 3, "maxacc-edf": 4, "horizon": 5}
 _MANY = 8
 
 
@@ -62,8 +63,7 @@ def draw(panels: Sequence[Panel], title: str, paths: Sequence[Path]) -> bool:
 
 
 def _lines(axes: Any, panel: Panel) -> None:
-    for number, series in enumerate(panel.series):
-        colour, marker, line = _style(series.label, number)
+    for series, (colour, marker, line) in zip(panel.series, _styles(panel), strict=True):
         found = [Interval.of(v) for v in series.values]
         xs = list(series.x)
         marker = marker if len(xs) <= 25 else ""
@@ -71,13 +71,15 @@ def _lines(axes: Any, panel: Panel) -> None:
             xs, [f.measured for f in found], line, color=colour, marker=marker, ms=4, label=series.label
         )
         axes.fill_between(xs, [f.low for f in found], [f.high for f in found], color=colour, alpha=0.18, lw=0)
+    if panel.log_x:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
     _dress(axes, panel)
 
 
 def _bars(axes: Any, panel: Panel) -> None:
     width = 0.8 / len(panel.series)
-    for number, series in enumerate(panel.series):
-        colour = _style(series.label, number)[0]
+    for number, (series, (colour, _, _)) in enumerate(zip(panel.series, _styles(panel), strict=True)):
         found = [Interval.of(v) for v in series.values]
         at = [x + (number - (len(panel.series) - 1) / 2) * width for x in series.x]
         axes.bar(at, [f.measured for f in found], width * 0.92, color=colour, label=series.label)
@@ -93,12 +95,11 @@ def _bars(axes: Any, panel: Panel) -> None:
 
 def _lying(axes: Any, panel: Panel) -> None:
     """Many categories with long names: one line each, a point with its interval."""
-    for number, series in enumerate(panel.series):
+    for series, (colour, _, _) in zip(panel.series, _styles(panel), strict=True):
         found = [Interval.of(v) for v in series.values]
         at = [-x for x in series.x]
         low = [max(f.measured - f.low, 0.0) for f in found]
         high = [max(f.high - f.measured, 0.0) for f in found]
-        colour = _style(series.label, number)[0]
         axes.errorbar(
             [f.measured for f in found], at, xerr=[low, high], fmt="o", color=colour, ms=4, capsize=2
         )
@@ -117,13 +118,27 @@ def _dress(axes: Any, panel: Panel) -> None:
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
     if panel.log_y:
+        from matplotlib.ticker import LogLocator, NullFormatter
+
         axes.set_yscale("log")
-    else:
+        # 0.2 and 50, not powers of ten.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    elif panel.from_zero and all(Interval.of(v).low >= 0.0 for series in panel.series for v in series.values):
         axes.set_ylim(bottom=0.0)
+    if any(Interval.of(v).low < 0.0 for series in panel.series for v in series.values):
+        axes.axhline(0.0, color="grey", lw=0.8)
     axes.grid(axis="y", alpha=0.3)
     if len(panel.series) > 1:
         axes.legend(fontsize=7)
 
 
-def _style(label: str, number: int) -> tuple[str, str, str]:
-    return _STYLES[_FIXED.get(label, number) % len(_STYLES)]
+def _styles(panel: Panel) -> list[tuple[str, str, str]]:
+    """One for each series: its own if it has one and nobody before has it, else the first that is left."""
+    taken: list[int] = []
+    for number, series in enumerate(panel.series):
+        own = _FIXED.get(series.label, number % len(_STYLES))
+        free = [i for i in range(len(_STYLES)) if i not in taken] or [own]
+        taken.append(own if own in free else free[0])
+    return [_STYLES[i] for i in taken]

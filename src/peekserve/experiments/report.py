@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from peekserve.errors import DataUnavailable
+from peekserve.experiments.recalls import worst_table
 from peekserve.experiments.run import EXPERIMENTS
 
 
@@ -39,6 +40,8 @@ def markdown(summaries: Sequence[Mapping[str, Any]]) -> str:
         lines += ["", _separation(one.get("separation", ()))]
         for table in one.get("tables", ()):
             lines += ["", *_table(table)]
+        if one.get("recalls"):
+            lines += ["", *_table(worst_table(one["recalls"]))]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 

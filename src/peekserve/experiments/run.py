@@ -10,7 +10,22 @@ from pathlib import Path
 
 from peekserve.errors import InvalidConfiguration
 from peekserve.experiments.claims import Finding, judge
+from peekserve.experiments.horizon import (
+    awareness,
+    beliefs,
+    escalation,
+    events,
+    gap,
+    guard,
+    realised,
+    remains,
+    shift,
+    trust,
+    weights,
+)
+from peekserve.experiments.horizon import deciding as horizon_deciding
 from peekserve.experiments.plot import draw
+from peekserve.experiments.recalls import pooled
 from peekserve.experiments.separation import pairs
 from peekserve.experiments.sneakpeek import deciding, estimates, live, optima, schedules, sweeps, unlike
 from peekserve.experiments.sneakpeek.device import PAPER, read_class
@@ -22,11 +37,27 @@ from peekserve.experiments.table import Row, Table
 # How many of how many jobs are done.
 Progress = Callable[[int, int], None]
 
-_FAMILIES = (estimates, schedules, sweeps, unlike, optima, deciding, live)
+_FAMILIES = (
+    *(estimates, schedules, sweeps, unlike, optima, deciding, live),
+    *(gap, remains, guard, horizon_deciding, realised, events, awareness, beliefs, trust, shift, weights),
+    escalation,
+)
 _ORDER = [f"sneakpeek-fig{n}" for n in range(3, 17)] + [
     "sneakpeek-optima",
     "sneakpeek-setting",
     "sneakpeek-live",
+    "horizon-gap",
+    "horizon-remains",
+    "horizon-guard",
+    "horizon-deciding",
+    "horizon-realised",
+    "horizon-events",
+    "horizon-awareness",
+    "horizon-beliefs",
+    "horizon-trust",
+    "horizon-shift",
+    "horizon-weights",
+    "horizon-escalation",
 ]
 EXPERIMENTS: Mapping[str, Experiment] = {
     e.name: e
@@ -93,6 +124,8 @@ def run(
         "claims": [{k: _finite(v) for k, v in f.as_json().items()} for f in findings],
     }
     summary["separation"] = [pair.as_json() for pair in pairs(experiment.panels(table))]
+    if recalls := pooled(rows):
+        summary["recalls"] = recalls
     if experiment.tables is not None:
         summary["tables"] = experiment.tables(table)
     return Result(experiment, table, findings, summary)

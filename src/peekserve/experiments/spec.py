@@ -20,7 +20,8 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One pair of axes. With `categories` its series are bars side by side, otherwise lines with bands."""
+    """One pair of axes. With `categories` its series are bars side by side, otherwise lines with bands. `from_zero`:
+    the y axis begins at 0, unless something is below; bars always should."""
 
     title: str
     x_label: str
@@ -28,6 +29,8 @@ class Panel:
     series: Sequence[Series]
     categories: Sequence[str] = ()
     log_y: bool = False
+    from_zero: bool = True
+    log_x: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,23 @@ class Table:
         drawn: Floats = (self._weights @ sums) / (self._weights @ counts)
         return drawn
 
+    def quantile(self, metric: str, share: float, **where: Value) -> Floats:
+        """float64 [1 + draws]: the least value that this share of the rows does not exceed, then the same in each
+        resample of the seeds. Every row counts once. Raises InvalidData where there is no such row.
+
+        >>> rows = [{"seed": s, "gap": g} for s, g in ((0, 0.1), (0, 0.4), (1, 0.2), (1, 0.3))]
+        >>> float(Table(rows).quantile("gap", 0.5)[0])
+        0.2
+        """
+        found = sorted(self._found(metric, where), key=lambda row: float(row[metric]))
+        values = np.array([float(row[metric]) for row in found])
+        place = {seed: i for i, seed in enumerate(self.seeds)}
+        times = np.cumsum(self._weights[:, [place[int(row[SEED])] for row in found]], axis=1)
+        # A resample may lack all seeds that have such a row: what is not there has no quantile.
+        enough = times >= np.maximum(share * times[:, -1:], 1e-9)
+        drawn: Floats = np.where(enough.any(axis=1), values[enough.argmax(axis=1)], np.nan)
+        return drawn
+
     def _found(self, metric: str, where: Mapping[str, Value]) -> list[Row]:
         key = (metric, *sorted(where.items()))
         if key not in self._index:

@@ -14,6 +14,7 @@ from peekserve.loadgen.arrivals import Arrival
 from peekserve.loadgen.client import Call, Reply
 from peekserve.registry.labelled import Labelled
 from peekserve.results import Row, row
+from peekserve.server.calls import value_names
 from peekserve.sim.driver import Simulation, SimWorker
 from peekserve.sim.world import RecordedWorld
 
@@ -94,7 +95,7 @@ class Workload:
             return row(request, app, [self.label(index)], outcome, reason, (), reply.done_at)
         told = _INFER.decode(reply.body)
         by_peek = told.parameters.get("source") == Source.PEEK.value
-        believed = told.parameters.get("expected_accuracy")
+        believed = told.parameters.get(value_names(app)[0])
         answer = RowAnswer(
             label=int(told.outputs[0].data[0]),
             scores=tuple(told.outputs[1].data) if len(told.outputs) > 1 else (),

@@ -251,12 +251,16 @@ class Search:
             begin = label[0] + (0.0 if w in held else float(machine.load_s[w]))
             left, residents = self._left(m, held, w, evicts)
             touches = evicts and w in held and held[-1] != w
+            # As long as none of them is late, the size changes nothing in what they gain.
+            soonest = min([self.limit[r] for r in rows])
+            gains = [(self.in_time[r][v], r) for r in rows]
             for size in range(1, min(most, len(rows)) + 1):
                 finish = begin + seconds[size]
-                gains = [(self.gain(r, v, finish), r) for r in rows]
-                useful = [(g, r) for g, r in gains if g > 0.0]
+                if finish > soonest:
+                    gains = [(self.gain(r, v, finish), r) for r in rows]
+                useful = [known for known in gains if known[0] > 0.0]
                 if touches and size == 1:
-                    useful = [(g, r) for g, r in gains if g > -inf]
+                    useful = [known for known in gains if known[0] > -inf]
                 if len(useful) < size:
                     break
                 ceiling = self._ceiling(m, residents, finish)
@@ -264,6 +268,8 @@ class Search:
                 # What choosing a row costs against the bound, below 0 where it gains more now than it could later;
                 # the cheapest first, so that the rest can be cut.
                 chosen = sorted([(ceiling[r] - g, r, g) for g, r in useful])
+                if sum([cost for cost, _, _ in chosen if cost < 0.0]) >= spare:
+                    break  # nor will more rows do: all that is summed here falls with the finish
                 for taken, gained in self._chosen(chosen, size, spare):
                     after: Label = (finish, label[1] + gained, label, (lane, v, taken))
                     found.append((done | taken, left, after))
@@ -283,12 +289,16 @@ class Search:
         """Every choice of `size` of these rows, (cost, row, gain), that costs less than `spare`: (rows as a binary
         number, their gain)."""
         found: list[tuple[int, float]] = []
+        # The cost of the first so many: those that follow a row cost no less, so the next ones are the cheapest.
+        sums = [0.0]
+        for cost, _, _ in rows:
+            sums.append(sums[-1] + cost)
         stack = [(0, 0, 0, 0.0, 0.0)]
         while stack:
             at, many, taken, cost, gained = stack.pop()
-            for i in range(at, len(rows) - (size - many) + 1):
-                # Those that follow cost no less: if this one does not fit so often, none of them does.
-                if cost + (size - many) * rows[i][0] >= spare:
+            left = size - many
+            for i in range(at, len(rows) - left + 1):
+                if cost + sums[i + left] - sums[i] >= spare:
                     break
                 self.labels += 1
                 if self.labels > self.max_labels:

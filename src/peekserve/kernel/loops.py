@@ -55,15 +55,10 @@ try:
 except ImportError:
     from peekserve.kernel import _shim as cython  # type: ignore[no-redef]
 
-if cython.compiled:
-    from cython.cimports.libc.math import tanh
-else:
-    from math import tanh
-
-STEP = cython.declare(cython.longlong, 0)
-LINEAR = cython.declare(cython.longlong, 1)
-SIGMOID = cython.declare(cython.longlong, 2)
-CONSTANT = cython.declare(cython.longlong, 3)
+if not cython.compiled:  # in the extension these are part of the same module
+    from peekserve.kernel.penalty import _flags, _floats, _held, _ints, _penalty
+    from peekserve.kernel.penalty import instant_worth as instant_worth
+    from peekserve.kernel.penalty import penalty as penalty
 
 # What a choice may be besides a variant's index.
 INSTANT = cython.declare(cython.longlong, -1)
@@ -76,102 +71,6 @@ DEADLINE = cython.declare(cython.longlong, 2)
 
 # Sums of the same numbers in another order differ by less than this.
 NEARLY = cython.declare(cython.double, 1e-9)
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _penalty(
-    kind: cython.longlong,
-    width: cython.double,
-    late: cython.double,
-    x: cython.const[cython.double][::1],
-    p: cython.const[cython.double][::1],
-    start: cython.const[cython.longlong][::1],
-) -> cython.double:
-    table: cython.Py_ssize_t
-    i: cython.Py_ssize_t
-    end: cython.Py_ssize_t
-    slope: cython.double
-    if kind == CONSTANT:
-        return width
-    if late <= 0.0:
-        return 0.0
-    if kind == STEP:
-        return 1.0
-    if kind == LINEAR:
-        return 1.0 if late >= width else late / width
-    if kind == SIGMOID:
-        # From 20 on tanh is 1 to the last bit; a request that is due on arrival has a width of nothing.
-        if late >= 40.0 * width:
-            return 1.0
-        return tanh(late / (2.0 * width))
-    table = cython.cast(cython.Py_ssize_t, width)
-    i = start[table]
-    end = start[table + 1] - 1
-    if late >= x[end]:
-        return p[end]
-    while x[i + 1] <= late:
-        i += 1
-    if x[i] == late:
-        return p[i]
-    slope = (p[i + 1] - p[i]) / (x[i + 1] - x[i])
-    return slope * (late - x[i]) + p[i]
-
-
-def penalty(kind: int, width: float, lateness: float, x: Any, p: Any, start: Any) -> float:
-    """The share of an answer's worth that `lateness` seconds take: `Penalty.at` of the domain, for one
-    answer.
-
-    `width`: seconds, the level of a constant, or the index of a table in `x`, `p` f8[points] and `start`
-    i8[tables + 1].
-    """
-    return float(_penalty(kind, width, lateness, x, p, start))
-
-
-def instant_worth(
-    due: Any, kind: Any, width: Any, instant: Any, x: Any, p: Any, start: Any
-) -> npt.NDArray[np.float64]:
-    """f8[n]: what the peek's own answer is worth if given now; -1 where there is none.
-
-    `due` f8[n], seconds from now; `kind` i8[n]; `width`, `instant` f8[n], nan where the peek has nothing to
-    say.
-    """
-    due_: cython.const[cython.double][::1] = due
-    kind_: cython.const[cython.longlong][::1] = kind
-    width_: cython.const[cython.double][::1] = width
-    instant_: cython.const[cython.double][::1] = instant
-    x_: cython.const[cython.double][::1] = x
-    p_: cython.const[cython.double][::1] = p
-    start_: cython.const[cython.longlong][::1] = start
-    worth = np.full(len(due), -1.0)
-    worth_: cython.double[::1] = worth
-    i: cython.Py_ssize_t
-    for i in range(due_.shape[0]):
-        if instant_[i] >= 0.0:
-            worth_[i] = instant_[i] * (1.0 - _penalty(kind_[i], width_[i], -due_[i], x_, p_, start_))
-    return worth
-
-
-# Memoryviews, because the interpreter reads Python numbers out of one three times as fast as out of an array.
-def _held(values: Any, dtype: Any) -> Any:
-    array: Any = np.ascontiguousarray(values, dtype)
-    return memoryview(array)
-
-
-def _ints(*shape: int) -> Any:
-    array: Any = np.zeros(shape, np.int64)
-    return memoryview(array)
-
-
-def _floats(*shape: int) -> Any:
-    array: Any = np.zeros(shape, np.float64)
-    return memoryview(array)
-
-
-def _flags(*shape: int) -> Any:
-    array: Any = np.zeros(shape, np.uint8)
-    return memoryview(array)
 
 
 @cython.cclass
@@ -386,6 +285,7 @@ class Problem:
 
     # ---- what a plan's state is made of --------------------------------------------------------------------
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -416,6 +316,7 @@ class Problem:
         self.ranks = 0
         self.utility = 0.0
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -433,6 +334,7 @@ class Problem:
         self.last_batch[to] = self.last_batch[s]
         self.last_head[to] = self.last_head[s]
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -441,6 +343,7 @@ class Problem:
     ) -> cython.double:
         return self.latency[self.latency_at[w, lane] + v * self.latency_line[w, lane] + n]
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -452,6 +355,7 @@ class Problem:
                 return 0.0
         return self.load_s[w, weights]
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -462,15 +366,17 @@ class Problem:
         at: cython.Py_ssize_t = n
         gone: cython.Py_ssize_t = 0
         held: cython.double = 0.0
-        for i in range(n):
-            held += self.size[w, self.lru[s, i]]
+        for i in range(n - 1, -1, -1):
             if self.lru[s, i] == weights:
                 at = i
+                break
         if at < n:
             for i in range(at, n - 1):
                 self.lru[s, i] = self.lru[s, i + 1]
             self.lru[s, n - 1] = weights
             return
+        for i in range(n):
+            held += self.size[w, self.lru[s, i]]
         while gone < n and held + self.size[w, weights] > self.budget[w]:
             held -= self.size[w, self.lru[s, gone]]
             gone += 1
@@ -479,6 +385,7 @@ class Problem:
         self.lru[s, n - gone] = weights
         self.lru_n[s] = n - gone + 1
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -494,12 +401,14 @@ class Problem:
 
     # ---- one item, one worker, one variant -----------------------------------------------------------------
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
     def _gamma(self, row: cython.Py_ssize_t, finish: cython.double) -> cython.double:
         return _penalty(self.kind[row], self.width[row], finish - self.due[row], self.x, self.p, self.start)
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -510,6 +419,7 @@ class Problem:
             return False
         return not (self.rescue and self.accuracy[row, v] * (1.0 - lost) < self.worth[row])
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -525,6 +435,7 @@ class Problem:
         self.work += n
         return count
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -588,6 +499,7 @@ class Problem:
         self.taken = j
         return kept
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -604,6 +516,7 @@ class Problem:
             row = self.link[row]
         return True
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -634,6 +547,7 @@ class Problem:
                 self.row_instant[row] = 1
         self.last_rows[s] += kept
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -643,6 +557,7 @@ class Problem:
         elif self.squeezed:
             self.batch_closed[self.last_batch[s]] = DEADLINE
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -724,6 +639,7 @@ class Problem:
         self.kept = boarded
         return total
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -742,6 +658,7 @@ class Problem:
         # cannot serve.
         return -1.0 if self.drop and total <= 0.0 else total
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -750,6 +667,7 @@ class Problem:
         for i in range(self.item_start[k], self.item_start[k + 1]):
             self.row_instant[self.rows[i]] = 1
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -762,6 +680,7 @@ class Problem:
 
     # ---- Algorithm 1, second half --------------------------------------------------------------------------
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -803,6 +722,7 @@ class Problem:
             self.best_worker[k] = best_w
             self._carry_out(k, best_w, best_w, best_v)
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -823,6 +743,7 @@ class Problem:
 
     # ---- several workers: the second pass ------------------------------------------------------------------
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -836,6 +757,7 @@ class Problem:
             self.best_variant[k] = self.kept_variant[k]
             self._carry_out(k, self.kept_worker[k], self.kept_worker[k], self.kept_variant[k])
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -846,6 +768,7 @@ class Problem:
             self.kept_worker[k] = self.best_worker[k]
             self.kept_variant[k] = self.best_variant[k]
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -942,6 +865,7 @@ class Problem:
             self._carry_out(k, 0, 0, self.best_variant[d])
         return float(self.utility), bool(proven)
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -970,6 +894,7 @@ class Problem:
                     self.on_time[k, v] = self._at_most(k, v, -1e300)
                     self.ceiling[k] = max(self.ceiling[k], self.on_time[k, v])
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -989,6 +914,7 @@ class Problem:
         self.work += self.item_start[k + 1] - self.item_start[k]
         return total
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -1041,6 +967,7 @@ class Problem:
             self.work += 1
         return total > enough
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -1074,6 +1001,7 @@ class Problem:
                 elif not able:
                     self._list(d, k, STAYS, 0.0)
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -1094,6 +1022,7 @@ class Problem:
         self.child_key[d, j] = key
         self.children[d] += 1
 
+    @cython.final
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
@@ -1187,3 +1116,31 @@ class Problem:
             np.array(self.batch_variant)[:b],
             np.array(self.batch_closed)[:b],
         )
+
+
+def listed(plan: Any) -> tuple[list[tuple[int, int, int, int, tuple[int, ...]]], list[int]]:
+    """A plan as `Problem.plan` hands it out, as Python's own: (worker, lane, variant, why it closed, rows) of each
+    batch, and the rows that the peek answers."""
+    batch: cython.const[cython.longlong][::1] = plan[0]
+    rank: cython.const[cython.longlong][::1] = plan[1]
+    instant: cython.const[cython.uchar][::1] = plan[2]
+    worker: cython.const[cython.longlong][::1] = plan[3]
+    lane: cython.const[cython.longlong][::1] = plan[4]
+    variant: cython.const[cython.longlong][::1] = plan[5]
+    closed: cython.const[cython.longlong][::1] = plan[6]
+    by_rank: cython.longlong[::1] = _ints(batch.shape[0])
+    i: cython.Py_ssize_t
+    for i in range(batch.shape[0]):
+        by_rank[i] = -1
+    at_once = []
+    for i in range(batch.shape[0]):
+        if batch[i] >= 0:
+            by_rank[rank[i]] = i
+        elif instant[i]:
+            at_once.append(i)
+    rows: list[list[int]] = [[] for b in range(worker.shape[0])]
+    for i in range(batch.shape[0]):
+        if by_rank[i] >= 0:
+            rows[batch[by_rank[i]]].append(by_rank[i])
+    batches = [(worker[b], lane[b], variant[b], closed[b], tuple(rows[b])) for b in range(worker.shape[0])]
+    return batches, at_once

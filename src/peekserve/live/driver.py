@@ -14,21 +14,28 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from peekserve.awareness.drift import Drift
 from peekserve.clock import Clock
+from peekserve.core.beliefs import Belief
+from peekserve.core.feedback import Remembered
 from peekserve.core.scheduler import Scheduler
 from peekserve.domain.application import Application
+from peekserve.domain.feedback import Lesson
 from peekserve.domain.messages import (
+    Acknowledge,
     Answer,
     Arrived,
     BatchFailed,
     Cancelled,
     Command,
+    Confirmed,
     Event,
     Load,
     Loaded,
     LoadFailed,
     Peek,
     Peeked,
+    Recalled,
     Restart,
     RunBatch,
     Unload,
@@ -90,6 +97,7 @@ class LiveDriver:
         self._loading: set[tuple[str, str]] = set()
         self._up: set[str] = set()
         self._broken: dict[str, str] = {}
+        self._acknowledged: Acknowledge | None = None
         self._draining = False
         self._bytes = 0
         self._max_bytes = max_bytes
@@ -161,9 +169,35 @@ class LiveDriver:
             raise
         return future
 
+    def belief(self, application: str) -> Belief:
+        """How the scheduler believes its rows now. Raises UnknownApplication."""
+        return self._scheduler.belief(application)
+
     def cancel(self, request_id: str) -> None:
         if request_id in self._under_way:
             self.post(Cancelled(request_id))
+
+    # ---- feedback ----
+
+    def remembered(self, request_id: str) -> Remembered | None:
+        """An answered request whose true classes may be confirmed."""
+        return self._scheduler.feedback.find(request_id)
+
+    def confirm(self, request_id: str, labels: tuple[int | None, ...]) -> Acknowledge:
+        """The true classes of its rows came: what became of them."""
+        self._acknowledged = None
+        self.post(Confirmed(request_id, labels))
+        if self._acknowledged is None:
+            raise InvariantBroken(f"nothing became of the confirmation of {request_id!r}")
+        return self._acknowledged
+
+    def recall(self, lessons: Sequence[Lesson]) -> None:
+        """What an earlier server learnt, before anything else happens."""
+        for first in range(0, len(lessons), 256):
+            self.post(Recalled(tuple(lessons[first : first + 256])))
+
+    def drift(self, application: str) -> Drift:
+        return self._scheduler.feedback.drift(list(self.applications).index(application))
 
     def observe(self, observer: Observer) -> None:
         self._observers.append(observer)
@@ -233,6 +267,8 @@ class LiveDriver:
                 self._set_alarm(at, now)
             case Answer(request_id):
                 self._answer(request_id, command)
+            case Acknowledge():
+                self._acknowledged = command
             case RunBatch():
                 self._workers.run(command, [self._row(ref.request_id, ref.row) for ref in command.rows])
             case Peek(request_id):

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from peekserve.awareness.calibrate import fit
 from peekserve.awareness.estimate import leading
 from peekserve.awareness.posterior import posterior_mean
 from peekserve.clock import Clock
 from peekserve.domain.application import CHOSEN, Application, PeekSpec
-from peekserve.domain.profile import LatencyCurve, Quality
+from peekserve.domain.profile import Calibration, LatencyCurve, Quality
 from peekserve.errors import InvalidConfiguration, InvalidData
 from peekserve.peeking.base import Counts, Evidence, Glance, Inputs, Lengths, Sees
 from peekserve.peeking.choosing import Choice, choose_k
@@ -22,6 +23,7 @@ from peekserve.peeking.neighbours import Neighbours
 from peekserve.peeking.seeing import Varying
 
 Labels = npt.NDArray[np.integer]
+Groups = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,21 @@ def deciding_peek(spec: PeekSpec, application: Application, runtime: Runs) -> Pe
         raise InvalidConfiguration(f"the peek of {application.name!r} names no model that decides")
     scores = ModelScores(spec.decision, application, runtime)
     return Peek(scores, Decision(len(application.classes)))
+
+
+def calibrate(
+    application: Application, votes: Counts, labelled: Labels, groups: Groups | None, known: Groups | None
+) -> Calibration:
+    """What a peek's votes on labelled data are worth, `votes` float64 [n, C], `labelled` int [n].
+
+    `groups` [n]: which rows belong together; `known`: those of the peek's reference. A row whose group is in both has
+    neighbours of its own kind and is left out, unless nothing is left then. Raises InvalidData.
+    """
+    rows = np.ones(len(labelled), dtype=np.bool_)
+    if groups is not None and known is not None and not np.isin(groups, known).all():
+        rows = ~np.isin(groups, known)
+    own = None if groups is None else groups[rows]
+    return fit(votes[rows], labelled[rows], own, application.prior, application.expected)
 
 
 class PeekProfile(NamedTuple):

@@ -5,7 +5,11 @@ from difflib import get_close_matches
 
 from peekserve.errors import InvalidConfiguration
 from peekserve.policies.base import Policy, PolicyMaker, Switches, names
+from peekserve.policies.clockwork import Clockwork
+from peekserve.policies.horizon import Horizon
+from peekserve.policies.nexus import Nexus
 from peekserve.policies.optimal import Optimal
+from peekserve.policies.proteus import Proteus
 from peekserve.policies.sneakpeek import Grouped, LoEdf, LoPriority, MaxAccEdf, SneakPeek
 
 POLICIES: Mapping[str, PolicyMaker] = {
@@ -14,15 +18,23 @@ POLICIES: Mapping[str, PolicyMaker] = {
     "lo-priority": LoPriority,
     "grouped": Grouped,
     "sneakpeek": SneakPeek,
+    "horizon": Horizon,
+    "clockwork": Clockwork,
+    "nexus": Nexus,
+    "proteus": Proteus,
     "optimal": Optimal,
 }
 
 # Those that look at everything: for small windows, to measure the others by, not for serving.
 YARDSTICKS = frozenset({"optimal"})
 
+# Those that remember between plans how much was asked for or what busy workers hold: one object serves one scheduler.
+REMEMBERING = frozenset({"clockwork", "nexus", "proteus"})
+
 # What a policy is by its paper; the others believe the profile and never let the peek answer.
 SWITCHES: Mapping[str, Switches] = {
     "sneakpeek": Switches(aware=True, short_circuit=True),
+    "horizon": Switches(aware=True, short_circuit=True),
     "optimal": Switches(aware=True, short_circuit=True),
 }
 
@@ -40,4 +52,4 @@ def make(name: str, switches: Switches | None = None, **options: float) -> Polic
     return POLICIES[name](SWITCHES.get(name, Switches()) if switches is None else switches, **options)
 
 
-__all__ = ["POLICIES", "SWITCHES", "YARDSTICKS", "Policy", "Switches", "make"]
+__all__ = ["POLICIES", "REMEMBERING", "SWITCHES", "YARDSTICKS", "Policy", "Switches", "make"]

@@ -19,8 +19,8 @@ Options:
 - `strict` (1): 0 takes the best plan known instead of raising; `exhausted` counts how often that happened.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import isfinite
 from typing import ClassVar
@@ -37,6 +37,17 @@ from peekserve.policies.sneakpeek import Grouped, LoEdf, SneakPeek
 from peekserve.policies.worth import evaluate
 
 
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best plan found for a view. `utility`: a sum over its rows. `proven`: no plan is worth more. `labels`: how
+    many were looked at."""
+
+    plan: Plan
+    utility: float
+    proven: bool
+    labels: int
+
+
 class Optimal:
     """The exact optimum. `exhausted`: plans that could not be proven; `labels`: looked at for the last plan."""
 
@@ -50,30 +61,38 @@ class Optimal:
 
     def plan(self, view: View) -> Plan:
         """Raises TooLarge when the labels run out, unless `strict` is 0."""
-        if not view.workers or not view.size:
-            return Plan()
-        outlook = look(view, self.switches)
-        known, utility = self._known(view)
-        given_up = float(np.maximum(outlook.worth, 0.0)[outlook.instant].sum())
-        solution = solve(_window(outlook), utility - given_up, int(self.options["max_labels"]))
-        self.labels = solution.labels
-        if not solution.proven:
+        best = self.best(view)
+        self.labels = best.labels
+        if not best.proven:
             self.exhausted += 1
             if self.options["strict"] > 0.0:
-                many = len(view.workers)
+                rows, many = len(look(view, self.switches).open), len(view.workers)
                 raise TooLarge(
-                    f"the optimum of {len(outlook.open)} rows on {many} worker{'s' * (many != 1)} is not proven after "
+                    f"the optimum of {rows} rows on {many} worker{'s' * (many != 1)} is not proven after "
                     f"max_labels={self.options['max_labels']:.0f}: allow more, plan fewer rows, or take the best "
                     "plan known with strict=0"
                 )
-        return known if solution.batches is None else _to_plan(outlook, solution)
+        return best.plan
 
-    def _known(self, view: View) -> tuple[Plan, float]:
-        """The best plan of those who need not look at everything, and its utility."""
-        plans = [maker(self.switches).plan(view) for maker in (Grouped, SneakPeek, LoEdf)]
-        utilities = [float(evaluate(view, plan, self.switches)[0].sum()) for plan in plans]
-        best = int(np.argmax(utilities))
-        return plans[best], utilities[best]
+    def best(self, view: View, known: Sequence[Plan] = ()) -> Best:
+        """The optimum, or the best plan known when the labels run out. `known`: plans that somebody has already, with
+        the same switches; the better they are, the less is left to look at. Raises InvariantBroken for one of them that
+        cannot be carried out."""
+        if not view.workers or not view.size:
+            return Best(Plan(), 0.0, True, 0)
+        outlook = look(view, self.switches)
+        plans = [*known, *(maker(self.switches).plan(view) for maker in (Grouped, SneakPeek, LoEdf))]
+        worth = [self._worth(view, plan) for plan in plans]
+        first = int(np.argmax(worth))
+        given_up = float(np.maximum(outlook.worth, 0.0)[outlook.instant].sum())
+        solution = solve(_window(outlook), worth[first] - given_up, int(self.options["max_labels"]))
+        if solution.batches is None:
+            return Best(plans[first], worth[first], solution.proven, solution.labels)
+        plan = _to_plan(outlook, solution)
+        return Best(plan, self._worth(view, plan), solution.proven, solution.labels)
+
+    def _worth(self, view: View, plan: Plan) -> float:
+        return float(evaluate(view, plan, self.switches)[0].sum())
 
 
 def _window(outlook: Outlook) -> Window:

@@ -26,8 +26,9 @@ class Outlook:
 
     `accuracy`: f8[n, V], what the policy believes. `due_s`: f8[n], seconds from now. `worth`: f8[n], the
     peek's answer given now, -1 where there is none or it may not be used. `own`: bool [L, V], the variants
-    that a lane has. `open`: i8[:], the rows to plan; `instant`, `refuse`: i8[:], those that no variant can
-    finish in time. `lanes`, `workers`, `rows`: the view as the kernel reads it (loops.Problem).
+    that a lane has. `free`: every row may use all that its lane has. `open`: i8[:], the rows to plan; `instant`,
+    `refuse`: i8[:], those that no variant can finish in time. `lanes`, `workers`, `rows`: the view as the kernel
+    reads it (loops.Problem).
     """
 
     view: View
@@ -36,6 +37,7 @@ class Outlook:
     due_s: Floats
     worth: Floats
     own: Bools
+    free: bool
     open: Indices
     instant: Indices
     refuse: Indices
@@ -165,8 +167,10 @@ def look(view: View, switches: Switches, ground: Ground | None = None) -> Outloo
     else:
         worth = np.full(view.size, -1.0)
     workers = _worker_arrays(view, ground)
+    # Nearly always, and much quicker.
+    free = bool(view.allowed.all()) or np.array_equal(view.allowed, ground.own[view.lane])
     if switches.drop:
-        doomed = _doomed(view, ground, workers, due_s)
+        doomed = _doomed(view, ground, workers, due_s, free)
         saved = doomed & (worth > 0.0)
         opened = np.flatnonzero(~doomed)
         instant, refuse = np.flatnonzero(saved), np.flatnonzero(doomed & ~saved)
@@ -179,6 +183,7 @@ def look(view: View, switches: Switches, ground: Ground | None = None) -> Outloo
         due_s=due_s,
         worth=worth,
         own=ground.own,
+        free=free,
         open=opened,
         instant=instant,
         refuse=refuse,
@@ -188,16 +193,14 @@ def look(view: View, switches: Switches, ground: Ground | None = None) -> Outloo
     )
 
 
-def _doomed(view: View, ground: Ground, workers: tuple[Any, ...], due_s: Floats) -> Bools:
+def _doomed(view: View, ground: Ground, workers: tuple[Any, ...], due_s: Floats, free: bool) -> Bools:
     free_s = workers[6]
     here = np.zeros(workers[3].shape, np.bool_)
     for w, worker in enumerate(view.workers):
         here[w, list(worker.resident)] = True
     load_s = np.where(here[:, ground.lanes[1]], 0.0, ground.load_s)
     soonest = np.minimum.reduce(free_s[:, None, None] + load_s + ground.first_s, axis=0)
-    if view.allowed.all() or np.array_equal(
-        view.allowed, ground.own[view.lane]
-    ):  # nearly always, and much quicker
+    if free:
         finish = np.minimum.reduce(soonest, axis=1, initial=np.inf)[view.lane]
     else:
         finish = np.minimum.reduce(np.where(view.allowed, soonest[view.lane], np.inf), axis=1, initial=np.inf)
@@ -261,25 +264,8 @@ class Kept:
 
 def to_plan(outlook: Outlook, placed: Placed) -> Plan:
     """The kernel's plan, with the rows that were never handed to it."""
-    batch, rank, instant, worker, lane, variant, closed = placed.plan()
-    rows = np.flatnonzero(batch >= 0)
-    of_row = batch[rows]
-    rows = rows[np.lexsort((rank[rows], of_row))]
-    ends = np.cumsum(np.bincount(of_row, minlength=len(worker))).tolist()
-    flat = rows.tolist()
-    batches = [
-        Batch(w, l_, v, tuple(flat[start:end]), CLOSED[c])
-        for w, l_, v, c, start, end in zip(
-            worker.tolist(),
-            lane.tolist(),
-            variant.tolist(),
-            closed.tolist(),
-            [0, *ends][:-1],
-            ends,
-            strict=True,
-        )
-    ]
-    at_once = np.flatnonzero(instant)
+    listed, at_once = loops.listed(placed.plan())
+    batches = tuple(Batch(w, lane, v, rows, CLOSED[why]) for w, lane, v, why, rows in listed)
     if len(outlook.instant):
-        at_once = np.sort(np.concatenate((at_once, outlook.instant)))
-    return Plan(tuple(batches), tuple(at_once.tolist()), tuple(outlook.refuse.tolist()))
+        at_once = sorted((*at_once, *outlook.instant.tolist()))
+    return Plan(batches, tuple(at_once), tuple(outlook.refuse.tolist()))

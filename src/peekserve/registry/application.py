@@ -11,6 +11,7 @@ from peekserve.domain.application import (
     OnMiss,
     QueryType,
     Score,
+    StreamPrior,
     Variant,
     check_name,
 )
@@ -84,9 +85,12 @@ def _application(entry: Entry, folder: Path, root: Path, describe: Describe) -> 
         )
     prior_entry = top.get("prior")
     alpha: tuple[float, ...] = ()
+    learns: StreamPrior | None = None
     if len(classes) >= 2:
         # The prior may be absent, and then it is uninformative: hence no `take`.
-        alpha = next((prior_entry or entry).attempt(lambda _: prior(prior_entry, classes)), ())
+        alpha, learns = next(
+            (prior_entry or entry).attempt(lambda _: prior(prior_entry, classes)), (alpha, learns)
+        )
 
     variants = top.need("variants", lambda e: _variants(e, variant), ())
     validation = top.take("validation", lambda e: str(inside(e, folder, root)), "")
@@ -111,6 +115,7 @@ def _application(entry: Entry, folder: Path, root: Path, describe: Describe) -> 
         root=str(folder.resolve()),
         stream=stream,
         score=score,
+        prior_learns=learns,
     )
 
 

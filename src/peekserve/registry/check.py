@@ -16,7 +16,7 @@ from peekserve.policies import make
 from peekserve.registry.application import look_into
 from peekserve.registry.labelled import Labelled, examine
 from peekserve.registry.probe import Probe, probing
-from peekserve.registry.repository import Source, read_repository
+from peekserve.registry.repository import Repository, Source, read_repository
 from peekserve.registry.settings import ServerSettings, Slot, examine_settings
 from peekserve.registry.stated import DEVICES, STATED
 from peekserve.registry.tensors import Describe
@@ -49,6 +49,8 @@ def check(
         Problem(str(root / "peekserve.yaml"), 0, what, hint, Severity.WARNING)
         for what, hint in idle(repository.applications, settings.workers)
     )
+    if settings.beliefs == "calibrated":
+        problems.extend(_never_calibrated(repository))
     if probe is not None:
         for application in repository.applications:
             problems.extend(_check(application, repository.sources[application.name], probe))
@@ -76,6 +78,20 @@ def _check_policy(root: Path, settings: ServerSettings) -> list[Problem]:
     except InvalidConfiguration as error:
         return [Problem(str(root / "peekserve.yaml"), 0, f"policy: {error}")]
     return []
+
+
+def _never_calibrated(repository: Repository) -> Iterator[Problem]:
+    for app in repository.applications:
+        if app.peek is not None and not app.validation:
+            source = repository.sources[app.name]
+            yield Problem(
+                source.file,
+                source.line("peek"),
+                "peek: without validation data nobody can measure what its votes are worth: they are added to the "
+                "prior, as with beliefs: dirichlet",
+                "add 'validation'",
+                Severity.WARNING,
+            )
 
 
 def _check(application: Application, source: Source, probe: Probe) -> list[Problem]:

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import msgspec
 
-from peekserve.domain.application import Application, PeekSpec, Variant
-from peekserve.domain.profile import LatencyCurve, Quality, Timing
+from peekserve.domain.application import CHOSEN, Application, PeekSpec, Variant
+from peekserve.domain.profile import Calibration, LatencyCurve, Quality, Timing
 from peekserve.registry.confined import digest, revision
 from peekserve.registry.stated import DEVICES, STATED
 
@@ -28,6 +28,10 @@ class Profiles(Protocol):
     def peek_quality(self, peek_sha: str, validation_sha: str) -> Quality | None: ...
 
     def peek_latency(self, peek_sha: str, fingerprint: str) -> LatencyCurve | None: ...
+
+    def calibration(self, peek_sha: str, validation_sha: str) -> Calibration | None: ...
+
+    def agreement(self, model_sha: str, votes_sha: str) -> tuple[tuple[float, ...], ...] | None: ...
 
 
 def validation_sha(application: Application) -> str:
@@ -50,14 +54,25 @@ def peek_key(application: Application, spec: PeekSpec) -> str:
     """What a peek's profile is kept under: its reference data, features, neighbours and their index, or its model,
     and the prior it adds to.
     """
+    *votes, specs = _votes_of(application, spec)
+    return _sha(*votes, application.prior, specs)
+
+
+def votes_key(application: Application, spec: PeekSpec, validation_sha: str) -> str:
+    """What a variant's recalls by agreement are kept under beside its own key: all that decides how the peek votes on
+    the validation data. The prior does only where k is chosen by it.
+    """
+    prior = application.prior if spec.neighbours == CHOSEN else ()
+    return _sha(*_votes_of(application, spec), prior, validation_sha)
+
+
+def _votes_of(application: Application, spec: PeekSpec) -> tuple[object, ...]:
     models = [revision(Path(step.model)) if step.model else "" for step in spec.features]
     steps = [(s.kind, s.components, s.bins, m) for s, m in zip(spec.features, models, strict=True)]
     specs = [one for one in application.inputs if one.name in spec.inputs]
     decides = spec.decision
     source = (decides.revision, decides.inputs, decides.output) if decides else digest(Path(spec.reference))
-    return _sha(
-        source, spec.inputs, steps, spec.neighbours, spec.index, application.classes, application.prior, specs
-    )
+    return source, spec.inputs, steps, spec.neighbours, spec.index, application.classes, specs
 
 
 def _sha(*parts: object) -> str:
@@ -71,18 +86,20 @@ def with_profiles(
 
     A variant without any stays without: it can be served, and no time or accuracy is promised for it.
     """
-    variants = tuple(
-        _profiled(v, profile_key(application, v), store, fingerprint, validation_sha, device)
-        for v in application.variants
-    )
-    peek = application.peek
+    peek, votes = application.peek, ""
     if peek is not None and (peek.decision is not None or Path(peek.reference).is_file()):
         key = peek_key(application, peek)
+        votes = votes_key(application, peek, validation_sha)
         peek = replace(
             peek,
             quality=store.peek_quality(key, validation_sha) or peek.quality,
             latency=store.peek_latency(key, fingerprint) or peek.latency,
+            calibration=store.calibration(key, validation_sha),
         )
+    variants = tuple(
+        _profiled(v, profile_key(application, v), store, fingerprint, validation_sha, device, votes)
+        for v in application.variants
+    )
     return replace(application, variants=variants, peek=peek)
 
 
@@ -103,11 +120,20 @@ def why_untimed(application: Application, variant: Variant, store: Profiles, fin
 
 
 def _profiled(
-    variant: Variant, key: str, store: Profiles, fingerprint: str, validation_sha: str, device: str
+    variant: Variant,
+    key: str,
+    store: Profiles,
+    fingerprint: str,
+    validation_sha: str,
+    device: str,
+    votes: str,
 ) -> Variant:
     timing = variant.timing.get(device)
     # What is imitated is stated by its name: measurements here say nothing of it.
     if device.partition(":")[0] in DEVICES:
         timing = store.timing(key, fingerprint) or variant.timing.get(STATED) or timing
     timings: dict[str, Timing] = {**variant.timing, **({device: timing} if timing is not None else {})}
-    return replace(variant, timing=timings, quality=store.quality(key, validation_sha) or variant.quality)
+    quality = store.quality(key, validation_sha)
+    if quality is not None and votes:
+        quality = replace(quality, by_agreement=store.agreement(key, votes) or ())
+    return replace(variant, timing=timings, quality=quality or variant.quality)

@@ -16,6 +16,7 @@ from peekserve.registry.stated import DEVICES
 
 FILE = "peekserve.yaml"
 PREFIX = "PEEKSERVE_"
+BELIEFS = ("calibrated", "dirichlet")
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -55,13 +56,14 @@ class Slot:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`body`: bytes of one request. `rows`: of one request. `waiting_rows`, `waiting_bytes`: of all that
-    wait.
+    wait. `remembered_rows`: answered rows whose true class may still come.
     """
 
     body: int = 64 << 20
     rows: int = 1024
     waiting_rows: int = 4096
     waiting_bytes: int = 256 << 20
+    remembered_rows: int = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ class ServerSettings:
     what is left of a window's plan is planned again, 0 for never. `margin_s`: taken off every
     deadline for the way back. `peek_patience_s`: how long a row waits for its peek before it is planned
     with the prior. `on_miss`: for every application, instead of what each says. `normalise`: value answers
-    against the best variant of their application. `state`, `journal`: a folder and a file; empty for the
+    against the best variant of their application. `beliefs`: how evidence becomes a belief, empty for the way that
+    goes with the policy. `state`, `journal`: a folder and a file; empty for the
     default folder and for no journal. `grpc`: None when switched off.
     """
 
@@ -84,6 +87,7 @@ class ServerSettings:
     peek_patience_s: float = 0.010
     on_miss: OnMiss | None = None
     normalise: bool = False
+    beliefs: str = ""
     limits: Limits = Limits()
     log: str = "info"
     state: str = ""
@@ -147,6 +151,7 @@ def _settings(entry: Entry) -> ServerSettings:
         peek_patience_s=top.take("peek_patience", Entry.seconds, plain.peek_patience_s),
         on_miss=top.take("on_miss", lambda e: e.member(OnMiss), plain.on_miss),
         normalise=top.take("normalise", Entry.boolean, plain.normalise),
+        beliefs=top.take("beliefs", lambda e: e.one_of(BELIEFS, "kind of beliefs"), plain.beliefs),
         limits=top.take("limits", _limits, plain.limits),
         log=top.take("log", lambda e: e.one_of(LEVELS, "level"), plain.log),
         state=top.take("state", Entry.text, plain.state),
@@ -279,6 +284,7 @@ def _limits(entry: Entry) -> Limits:
         section.take("rows", lambda e: e.integer(1), plain.rows),
         section.take("waiting_rows", lambda e: e.integer(1), plain.waiting_rows),
         section.take("waiting_bytes", Entry.size, plain.waiting_bytes),
+        section.take("remembered_rows", lambda e: e.integer(0), plain.remembered_rows),
     )
     section.done()
     return limits
@@ -294,6 +300,7 @@ KEYS = (
     "peek_patience",
     "on_miss",
     "normalise",
+    "beliefs",
     "limits",
     "log",
     "state",

@@ -38,7 +38,7 @@ def _application(name: str, entry: Entry) -> Application | None:
     frequencies = section.take("frequencies", lambda e: distribution(e, classes), uniform)
     weights = section.take("class_weights", lambda e: vector(e, classes, 0.0, inf), ())
     prior_entry = section.get("prior")
-    alpha = next((prior_entry or entry).attempt(lambda _: prior(prior_entry, classes)), ())
+    alpha, learns = next((prior_entry or entry).attempt(lambda _: prior(prior_entry, classes)), ((), None))
     penalty = section.take("penalty", read_penalty, Penalty.step())
     peek = section.take("peek", lambda e: _peek(e, classes, frequencies), None)
     variants = section.need("variants", lambda e: _variants(e, name, classes, frequencies), ())
@@ -53,6 +53,7 @@ def _application(name: str, entry: Entry) -> Application | None:
         class_weights=weights,
         queries=(("default", QueryType(1.0, penalty)),),
         peek=None if peek is None else PeekSpec(inputs=(), features=(), quality=peek),
+        prior_learns=learns,
     )
 
 

@@ -5,7 +5,7 @@ from math import fsum
 
 from peekserve.awareness import priors
 from peekserve.config import Entry, Section, nearest
-from peekserve.domain.application import check_name
+from peekserve.domain.application import StreamPrior, check_name
 from peekserve.domain.profile import LatencyCurve, Quality, Timing
 
 # The key of stated timings in Variant.timing, until they are given to the device that serves (profiled.py).
@@ -28,19 +28,37 @@ def by_class(entry: Entry, classes: Sequence[str], low: float, high: float) -> t
     return tuple(written[name].number(low, high) for name in classes)
 
 
-def prior(entry: Entry | None, classes: Sequence[str]) -> tuple[float, ...]:
-    """The alpha of the prior: `uninformative`, `{weak: {class: frequency}}` or `{strong: {class: count}}`."""
-    kinds = ("uninformative", "weak", "strong")
-    if entry is None or (entry.is_text and entry.one_of(kinds[:1], "prior")):
-        return priors.uninformative(len(classes))
+def prior(entry: Entry | None, classes: Sequence[str]) -> tuple[tuple[float, ...], StreamPrior | None]:
+    """The alpha of the prior, and how calibrated beliefs learn theirs: None where the owner fixes it.
+
+    `uninformative`, `{weak: {class: frequency}}`, `{strong: {class: count}}`, `stream`, or `{stream: {frequencies:
+    {class: frequency}, half_life: rows}}`.
+    """
+    plain = priors.uninformative(len(classes))
+    if entry is None or (entry.is_text and entry.one_of(("uninformative", "stream"), "prior")):
+        return plain, StreamPrior()
     pairs = entry.pairs()
     if len(pairs) != 1:
-        raise entry.wrong("is 'uninformative', {weak: {class: frequency}} or {strong: {class: count}}")
+        raise entry.wrong(
+            "is 'uninformative', 'stream', {weak: {class: frequency}} or {strong: {class: count}}"
+        )
+    kinds = ("weak", "strong", "stream")
     ((kind, value),) = pairs.items()
-    if kind not in kinds[1:]:
-        raise value.wrong(f"unknown kind {kind!r}", nearest(kind, kinds[1:]))
+    if kind not in kinds:
+        raise value.wrong(f"unknown kind {kind!r}", nearest(kind, kinds))
+    if kind == "stream":
+        learns = _stream(value, classes)
+        return learns.start or plain, learns
     entries = by_class(value, classes, 0.0, 1.0 if kind == "weak" else 1e9)
-    return priors.weak(entries) if kind == "weak" else priors.strong(entries)
+    return (priors.weak(entries) if kind == "weak" else priors.strong(entries)), None
+
+
+def _stream(entry: Entry, classes: Sequence[str]) -> StreamPrior:
+    section = Section(entry)
+    start = section.take("frequencies", lambda e: priors.beginning(by_class(e, classes, 0.0, 1.0)), ())
+    half_life = section.take("half_life", lambda e: e.number(1.0, 1e9), StreamPrior().half_life)
+    section.done()
+    return StreamPrior(start, half_life)
 
 
 def variant_profile(

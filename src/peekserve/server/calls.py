@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from peekserve.domain.application import Application
+from peekserve.domain.application import Application, Score
 from peekserve.domain.messages import Answer
 from peekserve.domain.request import Outcome, Request, Source
 
@@ -136,9 +136,10 @@ class InferReply:
         believed = [row.expected_accuracy for row in answer.rows]
         known = [value for value in believed if value is not None]
         if known:
-            told["expected_accuracy"] = sum(known) / len(known)
+            one, each = value_names(self.application)
+            told[one] = sum(known) / len(known)
             if len(believed) > 1:
-                told["expected_accuracies"] = ",".join("" if v is None else f"{v:.6g}" for v in believed)
+                told[each] = ",".join("" if v is None else f"{v:.6g}" for v in believed)
         told["deadline_met"] = answer.outcome is Outcome.ANSWERED
         told["queue_us"] = _us(self.queue_s)
         told["compute_us"] = _us(self.compute_s)
@@ -151,7 +152,17 @@ class InferReply:
             told["window"] = self.window.number
             told["window_first"] = self.window.first
             told["window_age_us"] = _us(request.arrived_at - self.window.ended_at)
+        if answer.explanation:
+            told["explanation"] = answer.explanation
         return told
+
+
+def value_names(application: Application) -> tuple[str, str]:
+    """The parameters that tell what an answer was believed to be worth, of one row and of each: an accuracy where
+    nothing else is weighed into it, a value where class weights or another score are."""
+    if application.score is Score.ACCURACY and len(set(application.weights)) == 1:
+        return "expected_accuracy", "expected_accuracies"
+    return "expected_value", "expected_values"
 
 
 def _us(seconds: float) -> int:

@@ -231,6 +231,14 @@ def _milliseconds(value: Scalar) -> float | None:
     return value * 1e-3
 
 
+def flag(parameters: Mapping[str, Scalar], name: str, default: bool = False) -> bool:
+    """A parameter that is true or false. Raises InvalidRequest for anything else."""
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"parameter {name} is true or false, not {value!r:.40}")
+    return value
+
+
 def seconds_from_text(text: str, what: str) -> float:
     """A header's positive, finite number of seconds."""
     try:

@@ -122,6 +122,8 @@ def _properties(application: Application) -> dict[str, str]:
         "score": application.score.value,
         EVIDENCE: f"optional input FP32 or FP64 [-1, {len(application.classes)}]: counts for each class",
     }
+    if len(set(application.weights)) > 1:
+        told["class_weights"] = ",".join(f"{weight:g}" for weight in application.weights)
     for name, query in application.queries:
         told[f"deadline_ms.{name}"] = f"{min(query.deadline_s, application.max_deadline_s) * 1e3:.6g}"
     for variant in application.variants:

@@ -13,13 +13,14 @@ from typing import Protocol
 
 import numpy as np
 
+from peekserve.core.beliefs import Belief
 from peekserve.domain.application import Application
 from peekserve.domain.messages import Answer, Command, Event
 from peekserve.domain.request import Outcome, Reason, Request, TensorRef
 from peekserve.errors import InvalidRequest, UnknownApplication, UnknownStream
 from peekserve.peeking.base import Lengths
 from peekserve.server.calls import Array, InferCall, InferReply, StreamWindow
-from peekserve.server.checking import Checked, check_outputs, check_present, check_tensors, deadline_s
+from peekserve.server.checking import Checked, check_outputs, check_present, check_tensors, deadline_s, flag
 
 
 class Observer(Protocol):
@@ -45,6 +46,8 @@ class Backend(Protocol):
     ) -> asyncio.Future[Answer]: ...
 
     def cancel(self, request_id: str) -> None: ...
+
+    def belief(self, application: str) -> Belief: ...
 
     def now(self) -> float: ...
 
@@ -150,6 +153,7 @@ class FrontDesk:
         application = self.find(call.application, call.pinned)
         check_outputs(call.outputs)
         query, budget_s = deadline_s(application, call)
+        explain = flag(call.parameters, "explain")
         if window is None:
             checked = check_tensors(application, call, self.limits.rows)
         else:
@@ -167,6 +171,7 @@ class FrontDesk:
             counts=checked.counts,
             bucket=checked.bucket,
             payload=TensorRef(request_id),
+            explain=explain,
         )
         return request, checked.inputs, checked.lengths
 
@@ -209,7 +214,7 @@ def _retry_after_s(application: Application, request: Request, answer: Answer) -
         return None
     variants = application.variants if request.pinned is None else (application.variant(request.pinned),)
     fastest = min(
-        (t.curve(request.bucket).seconds(1) for v in variants for t in v.timing.values() if t.curves),
+        (t.curve(request.bucket).cautious_s(1) for v in variants for t in v.timing.values() if t.curves),
         default=0.0,
     )
     return 1 if request.deadline_s > fastest else None

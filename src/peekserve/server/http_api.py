@@ -22,6 +22,7 @@ from peekserve.server.bodies import Gone, Unsupported, check_content, hung_up, r
 from peekserve.server.calls import InferCall
 from peekserve.server.checking import seconds_from_text
 from peekserve.server.describe import Descriptions
+from peekserve.server.feedback import FeedbackDesk, feedback_routes
 from peekserve.server.frontdesk import FrontDesk, refusal
 from peekserve.server.on_demand import PARAMETER, OnDemand, Wanted
 from peekserve.server.streams import StreamDesk
@@ -56,6 +57,7 @@ def make_app(
     descriptions: Descriptions,
     streams: StreamDesk | None = None,
     on_demand: OnDemand | None = None,
+    feedback: FeedbackDesk | None = None,
 ) -> Starlette:
     """The ASGI application: all paths of docs/protocol.md."""
     pages = _Pages(descriptions, accounts)
@@ -83,6 +85,7 @@ def make_app(
         ]
     routes.append(Route(DATA_PATH, infer, methods=["POST"]))
     routes += stream_routes(streams, desk.limits.body_bytes)
+    routes += feedback_routes(feedback)
     app = Starlette(
         routes=routes,
         exception_handlers={HTTPException: _http_error, PeekserveError: _error, Exception: _bug(accounts)},

@@ -5,7 +5,8 @@ The question that the evidence alone can settle is the one of short-circuiting (
 answer worth as much as that of any variant that could be in time? If so it is the answer, and no data are asked for.
 If not, the client gets a token and what is left of its deadline; with its data the call becomes a request like any
 other, its evidence included, whose deadline still begins when the evidence came. Load plays no part in the first
-step: under load the scheduler may answer by the peek although the data came.
+step: under load the scheduler may answer by the peek although the data came. Beliefs are the scheduler's own as they
+are now; it learns nothing of evidence that never comes to it.
 
 A call has one outcome: at once, with its data, or, when these do not come in time, `deadline_exceeded`.
 """
@@ -18,9 +19,6 @@ from secrets import token_hex
 
 import numpy as np
 
-from peekserve.awareness.estimate import expected_accuracy, leading
-from peekserve.awareness.posterior import posterior_mean
-from peekserve.core.catalogue import Catalogue
 from peekserve.domain.application import Application
 from peekserve.domain.messages import Answer
 from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, Source
@@ -67,7 +65,6 @@ class OnDemand:
         self._accounts = accounts
         self._short_circuit = short_circuit
         self._most_held = most_held
-        self._catalogues: dict[str, Catalogue] = {}
         self._held: dict[str, _Held] = {}
         self._numbers = count(1)
 
@@ -130,26 +127,22 @@ class OnDemand:
         budget_s: float,
     ) -> tuple[RowAnswer, ...]:
         """The peek's answers, if they are worth as much as any variant's that may be in time; else nothing."""
-        catalogue = self._catalogues.get(application.name)
-        if catalogue is None:
-            catalogue = self._catalogues[application.name] = Catalogue([application])
-        worth = float(catalogue.instant[0])
-        if not self._short_circuit or np.isnan(worth):
+        belief = self._desk.backend.belief(application.name)
+        seen = belief.believe(counts)
+        if not self._short_circuit or np.isnan(seen.instant).any():
             return ()
-        theta = posterior_mean(application.prior, counts)
-        value = expected_accuracy(theta, catalogue.recall[0], application.weights)
         in_time = [
             v
             for v, variant in enumerate(application.variants)
             if not variant.timing
-            or min(t.curve(0).seconds(1) for t in variant.timing.values() if t.curves) <= budget_s
+            or min(t.curve(0).cautious_s(1) for t in variant.timing.values() if t.curves) <= budget_s
         ]
-        if in_time and value[:, in_time].max() > worth:
+        if in_time and (seen.accuracy[:, in_time].max(axis=1) > seen.instant).any():
             return ()
-        labels = leading(theta)
+        labels = belief.answer(seen.theta)
         return tuple(
-            RowAnswer(int(label), tuple(row.tolist()), Source.PEEK, None, worth)
-            for label, row in zip(labels, theta, strict=True)
+            RowAnswer(int(label), tuple(row.tolist()), Source.PEEK, None, float(worth))
+            for label, row, worth in zip(labels, seen.theta, seen.instant, strict=True)
         )
 
     def _answered(

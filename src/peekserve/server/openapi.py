@@ -12,7 +12,7 @@ _ERRORS = {
     "400": "The body, a tensor or a parameter is wrong.",
     "404": "No such application, variant or path.",
     "405": "The path takes another method.",
-    "409": "The stream is stale, or has no window yet.",
+    "409": "The stream is stale, or has no window yet; the request has no answer yet, or was confirmed already.",
     "413": "More bytes than the limit.",
     "415": "A content type or encoding that is not read here.",
     "422": "The asked quality cannot be had.",
@@ -64,6 +64,7 @@ def _schemas() -> Json:
                 deadline_ms={"type": "number", "exclusiveMinimum": 0},
                 query={**_TEXT, "description": "query type of the application"},
                 stream={**_TEXT, "description": "ask about the newest window of this stream; no inputs then"},
+                explain={**_FLAG, "description": "say with the answer what else was considered"},
                 binary_data_output=_FLAG,
             ),
             inputs=_list(
@@ -113,6 +114,25 @@ def _schemas() -> Json:
                 )
             ),
         ),
+        "accepted": _object(
+            ["accepted"],
+            accepted={**_WHOLE, "description": "rows"},
+            refused=_list(
+                _object(["request_id", "error", "code"], request_id=_TEXT, error=_TEXT, code=_TEXT)
+            ),
+        ),
+        "drift": _object(
+            ["application", "score", "confirmed", "prior"],
+            application=_TEXT,
+            score={"type": "number", "minimum": 0, "description": "about 1 is usual; above 3, look at it"},
+            scores={"type": "object", "additionalProperties": {"type": "number"}},
+            confirmed=_WHOLE,
+            believed_accuracy={"type": ["number", "null"]},
+            confirmed_accuracy={"type": ["number", "null"]},
+            confirmed_interval=_list({"type": "number"}),
+            prior={"type": "object", "additionalProperties": {"type": "number"}},
+        ),
+        "drifts": _object(["applications"], applications=_list(_ref("drift"))),
         "index": _list(_object(["name"], name=_TEXT, version=_TEXT, state=_TEXT, reason=_TEXT)),
     }
 
@@ -193,6 +213,7 @@ def document() -> Json:
             "Bring the data that were asked for", "response", "400 404 405 413 415 500 503 504", infer_body
         ),
     }
+    paths |= _feedback()
     paths["/metrics"] = {"get": {"summary": "Metrics", "responses": text}}
     return {
         "openapi": "3.1.0",
@@ -205,6 +226,28 @@ def document() -> Json:
         },
         "paths": paths,
         "components": {"schemas": _schemas()},
+    }
+
+
+def _feedback() -> Json:
+    label: Json = {"type": ["string", "integer"], "description": "a class by name, or by its number from 0"}
+    labels = _list({"type": ["string", "integer", "null"]})
+    one = _object(["request_id"], request_id=_TEXT, label=label, labels=labels)
+    body = {
+        "required": True,
+        "content": _content({"anyOf": [one, _object(["feedback"], feedback=_list(one))]}),
+    }
+    accepted = "The true class of an answer, or of many"
+    given = [{"name": "application", "in": "path", "required": True, "schema": _TEXT}]
+    return {
+        "/api/v1/feedback": {
+            "post": _operation(accepted, "accepted", "400 404 405 409 413 415 429", body),
+        },
+        "/api/v1/drift": {"get": _operation("How every stream stands", "drifts", "404 405")},
+        "/api/v1/drift/{application}": {
+            "parameters": given,
+            "get": _operation("Is this stream as it was believed to be?", "drift", "404 405"),
+        },
     }
 
 

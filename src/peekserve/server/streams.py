@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from peekserve.awareness.posterior import posterior_mean
 from peekserve.domain.application import Application
 from peekserve.domain.streams import StreamSpec
 from peekserve.errors import (
@@ -40,7 +39,7 @@ from peekserve.peeking.stage import (
     Turned,
 )
 from peekserve.server.accounting import Accounts
-from peekserve.server.calls import InferCall, InferReply, StreamWindow
+from peekserve.server.calls import InferCall, InferReply, StreamWindow, value_names
 from peekserve.server.frontdesk import FrontDesk, refusal
 from peekserve.server.telemetry import outcome_label
 from peekserve.server.wire import status_of_answer, status_of_error
@@ -151,7 +150,7 @@ class StreamDesk:
             "age_ms": _ms(age_s),
             "stale": age_s > known.spec.max_age_s,
             **known.taken.tally,
-            "newest": None if known.newest is None else _window(known.newest, known.application, now),
+            "newest": None if known.newest is None else self._window(known.newest, known.application, now),
             "queries": {
                 "asked": known.asked,
                 "open": known.asked - sum(known.outcomes.values()),
@@ -308,6 +307,20 @@ class StreamDesk:
         number = sum(known.outcomes.values())
         known.results.append({"result": number, "outcome": outcome, **told})
 
+    def _window(self, window: StreamWindow, application: Application, now: float) -> Json:
+        told: Json = {
+            "window": window.number,
+            "first": window.first,
+            "age_ms": _ms(now - window.ended_at),
+            "belief": None,
+        }
+        if window.counts is not None:
+            belief = self._desk.backend.belief(application.name)
+            theta = belief.believe(np.array([window.counts])).theta
+            told["belief"] = [float(share) for share in theta[0]]
+            told["class"] = application.classes[int(belief.answer(theta)[0])]
+        return told
+
 
 def _answer(reply: InferReply) -> Json:
     told: Json = {"duration_ms": _ms(reply.finished_at - reply.request.arrived_at)}
@@ -319,26 +332,13 @@ def _answer(reply: InferReply) -> Json:
         return {**told, "error": refusal(reply)}
     return {
         **told,
+        "request_id": reply.request.id,
         "label": int(reply.labels[0]),
         "class": reply.class_names()[0],
         "scores": [float(score) for score in reply.scores[0]],
         "variant": reply.version,
-        "expected_accuracy": reply.answer.rows[0].expected_accuracy,
+        value_names(reply.application)[0]: reply.answer.rows[0].expected_accuracy,
     }
-
-
-def _window(window: StreamWindow, application: Application, now: float) -> Json:
-    told: Json = {
-        "window": window.number,
-        "first": window.first,
-        "age_ms": _ms(now - window.ended_at),
-        "belief": None,
-    }
-    if window.counts is not None:
-        belief = posterior_mean(application.prior, np.array([window.counts]))[0]
-        told["belief"] = [float(share) for share in belief]
-        told["class"] = application.classes[int(belief.argmax())]
-    return told
 
 
 def _ms(seconds: float) -> float:

@@ -1,7 +1,7 @@
 """Prometheus metrics, in a registry of our own: seconds and bytes, failures included, few labels
 (docs/protocol.md)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram, Summary
 from prometheus_client import Counter as Total
 from prometheus_client.exposition import choose_encoder
 
+from peekserve.awareness.drift import Drift
 from peekserve.domain.messages import Answer, RunBatch
 from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, Source
 from peekserve.server.observing import Counter
@@ -98,7 +99,7 @@ class Telemetry(Counter):
         )
         self._believed = Summary(
             "expected_accuracy",
-            "What the scheduler believed of its choices when it made them.",
+            "What the scheduler believed of its choices when it made them, weighed by class.",
             by_model,
             **r,
         )
@@ -126,6 +127,18 @@ class Telemetry(Counter):
             by_model,
             buckets=buckets,
             **r,
+        )
+        self._feedback = Total(
+            "feedback", "Confirmations of requests by what became of them.", ("model", "result"), **r
+        )
+        self._drift = Gauge(
+            "drift_score", "Is the stream as it was believed to be? Above 3, look at it.", by_model, **r
+        )
+        self._believed_accuracy = Gauge(
+            "believed_accuracy", "Believed of the rows that were confirmed of late.", by_model, **r
+        )
+        self._confirmed_accuracy = Gauge(
+            "confirmed_accuracy", "The share of them that was right.", by_model, **r
         )
         Gauge("build_info", "Always 1; the version is its label.", ("version",), **r).labels(version).set(1)
         self._held: dict[str, set[str]] = {}
@@ -163,6 +176,18 @@ class Telemetry(Counter):
 
     def stream_query(self, model: str, outcome: str) -> None:
         self._stream_queries.labels(model, outcome).inc()
+
+    # ---- what came back ----------------------------------------------------------------------------------
+
+    def feedback(self, model: str, result: str) -> None:
+        """`result`: what became of a confirmation (domain/feedback.py), or why it was not looked at."""
+        self._feedback.labels(model, result).inc()
+
+    def follow_drift(self, model: str, drift: Callable[[], Drift]) -> None:
+        """Ask this whenever somebody asks for the metrics."""
+        self._drift.labels(model).set_function(lambda: drift().score)
+        self._believed_accuracy.labels(model).set_function(lambda: drift().believed)
+        self._confirmed_accuracy.labels(model).set_function(lambda: drift().right)
 
     # ---- what the core did -------------------------------------------------------------------------------
 

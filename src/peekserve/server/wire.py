@@ -16,8 +16,10 @@ import numpy as np
 from peekserve.domain.messages import Answer
 from peekserve.domain.request import Outcome, Reason
 from peekserve.errors import (
+    AlreadyConfirmed,
     InvalidRequest,
     InvalidTensor,
+    NotAnswered,
     NotReady,
     NotWanted,
     NoWindow,
@@ -26,11 +28,13 @@ from peekserve.errors import (
     TooFast,
     TooLarge,
     UnknownApplication,
+    UnknownRequest,
     UnknownStream,
     UnknownVariant,
 )
 from peekserve.server.arrays import from_bytes, from_json, strings_to_bytes
 from peekserve.server.calls import DEFAULT_OUTPUTS, InferReply, Scalar, Tensor
+from peekserve.server.checking import flag
 
 # ---- what each error and each outcome is called ----------------------------------------------------------
 
@@ -62,6 +66,9 @@ ERRORS: Mapping[type[Exception], Status] = {
     NoWindow: Status(409, "FAILED_PRECONDITION", "no_window"),
     TooFast: Status(429, "RESOURCE_EXHAUSTED", "rate_limited"),
     TooLarge: Status(413, "RESOURCE_EXHAUSTED", "too_large"),
+    UnknownRequest: Status(404, "NOT_FOUND", "request_not_found"),
+    NotAnswered: Status(409, "FAILED_PRECONDITION", "not_answered"),
+    AlreadyConfirmed: Status(409, "FAILED_PRECONDITION", "already_confirmed"),
     NotReady: Status(503, "UNAVAILABLE", "model_not_ready"),
     PeekserveError: BROKEN,
 }
@@ -195,17 +202,10 @@ def read_infer(body: bytes, header_length: int | None) -> InferBody:
 
 
 def _wanted(parsed: InferJson) -> tuple[Wanted, ...]:
-    default = _flag(parsed.parameters, "binary_data_output", False)
+    default = flag(parsed.parameters, "binary_data_output")
     if not parsed.outputs:
         return tuple(Wanted(name, default) for name in DEFAULT_OUTPUTS)
-    return tuple(Wanted(o.name, _flag(o.parameters, "binary_data", default)) for o in parsed.outputs)
-
-
-def _flag(parameters: Mapping[str, Scalar], name: str, default: bool) -> bool:
-    value = parameters.get(name, default)
-    if not isinstance(value, bool):
-        raise InvalidRequest(f"parameter {name} is true or false, not {value!r}")
-    return value
+    return tuple(Wanted(o.name, flag(o.parameters, "binary_data", default)) for o in parsed.outputs)
 
 
 # ---- out -------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from peekserve.domain.messages import (
     BatchFailed,
     Cancelled,
     Command,
+    Confirmed,
     Event,
     Load,
     Loaded,
@@ -28,6 +29,7 @@ from peekserve.domain.messages import (
 )
 from peekserve.domain.request import Request
 from peekserve.errors import InvariantBroken
+from peekserve.sim.confirming import Confirming
 from peekserve.sim.faults import Faults
 from peekserve.sim.kernel import Agenda
 from peekserve.sim.world import World
@@ -68,7 +70,7 @@ class Simulation:
     """One run: scheduler, workers, world, seed. `run(trace)` returns one Settled for each request.
 
     `check`: verify every invariant of the scheduler after every event. `observe` sees each event, its instant
-    and the commands that followed.
+    and the commands that followed. `confirm`: whether and when the true classes of answered requests come back.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Simulation:
         faults: Faults | None = None,
         check: bool = False,
         observe: Observer | None = None,
+        confirm: Confirming | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._workers = {w.name: _State(w) for w in workers}
@@ -88,6 +91,9 @@ class Simulation:
         self._faults = faults or Faults()
         self._check = check
         self._observe = observe
+        self._confirm = confirm
+        # Of its own: with and without labels that come back, everything else happens alike.
+        self._confirm_rng = np.random.default_rng([seed, 1])
         self._agenda = Agenda()
         self._requests: dict[str, Request] = {}
         self._settled: dict[str, Settled] = {}
@@ -152,6 +158,8 @@ class Simulation:
                 if request_id in self._settled:
                     raise InvariantBroken(f"request {request_id!r} got two outcomes")
                 self._settled[request_id] = Settled(self._requests[request_id], command, now)
+                if command.rows:
+                    self._confirm_later(self._requests[request_id], now)
             case Load():
                 self._load(command, now)
             case Unload(worker, weights):
@@ -160,6 +168,11 @@ class Simulation:
                 self._run(command, now)
             case Restart(worker):
                 self._kill(self._workers[worker], 0.2, now)
+
+    def _confirm_later(self, request: Request, now: float) -> None:
+        confirm, rng = self._confirm, self._confirm_rng
+        if confirm is not None and rng.random() < confirm.chance:
+            self._post_at(now + confirm.delay_s, Confirmed(request.id, confirm.truth(request)))
 
     def _wake(self, armed: int, now: float) -> None:
         if armed == self._timer:  # a newer WakeAt replaces this one

@@ -19,11 +19,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from peekserve.core.beliefs import BeliefMaker, Floats, make, named
 from peekserve.core.spec import SchedulerSpec, windowed
 from peekserve.domain.application import Application, OnMiss
 from peekserve.domain.request import Request, TensorRef
 from peekserve.domain.utility import Penalty
 from peekserve.errors import InvalidData
+from peekserve.policies import REMEMBERING
 from peekserve.policies.base import Switches
 from peekserve.results import Row, row
 from peekserve.sim.driver import Settled, Simulation, SimWorker
@@ -84,6 +86,8 @@ class Windows:
     place of each application's. `on_miss`: late answers are given and penalised, as the paper has it; REJECT and
     DEGRADE are what a server does. `literal`: batches save nothing, in the plan and in the world (eq. 1 at its word;
     Switches(merge=False) belongs to it). `normalise`: accuracies in units of each application's best (footnote 2).
+    `beliefs`: a name in core.beliefs, empty for those that go with the policy, or what makes them. What they learn of
+    the stream they keep from window to window, in the order in which the windows are run; nothing else is kept.
 
     Evidence is there on arrival: the paper peeks outside the window's time. Times are the medians of the profiles,
     without jitter. Raises InvalidConfiguration for a policy or option that does not exist.
@@ -103,6 +107,7 @@ class Windows:
         on_miss: OnMiss = OnMiss.LATE,
         literal: bool = False,
         normalise: bool = False,
+        beliefs: str | BeliefMaker = "",
     ) -> None:
         self._applications = {a.name: _with(a, penalty, literal) for a in applications}
         self._recorded = recorded
@@ -119,10 +124,18 @@ class Windows:
             on_miss=on_miss,
             hang_s=float("inf"),
             normalise=normalise,
+            beliefs=beliefs if isinstance(beliefs, str) else "",
         )
         self._catalogue = self._spec.catalogue(self._applications.values())
-        # Policies keep nothing between plans but what follows from the applications: one serves all windows.
-        self._policy = self._spec.made()
+        # Most policies keep nothing between plans but what follows from the applications: one serves all windows.
+        made = self._spec.made()
+        self._policy = None if policy in REMEMBERING else made
+        self._beliefs = make(named(beliefs, policy) if isinstance(beliefs, str) else beliefs, self._catalogue)
+
+    def saw(self, application: str, counts: Floats) -> None:
+        """Evidence of requests that came before the first window, float64 [n, C] in the order of their arrival: what a
+        stream's beliefs have learnt by then."""
+        self._beliefs[self._catalogue.application(application)].seen(counts)
 
     def run(self, asked: Sequence[Asked], seed: int = 0, check: bool = False) -> list[Got]:
         """Live through one window; one Got for each request, in the order asked.
@@ -131,10 +144,13 @@ class Windows:
         """
         order = sorted(range(len(asked)), key=lambda i: asked[i].offset_s)
         trace = [self._request(i, asked[i]) for i in order]
-        simulation = Simulation(
-            self._spec.over(self._catalogue), self._workers, self._world, seed, check=check
-        )
-        got = dict(zip(order, map(self._got, simulation.run(trace)), strict=True))
+        scheduler = self._spec.over(self._catalogue, self._policy, self._beliefs)
+        simulation = Simulation(scheduler, self._workers, self._world, seed, check=check)
+        settled = [
+            got_of(one, self._applications[one.request.application], self._recorded[one.request.application])
+            for one in simulation.run(trace)
+        ]
+        got = dict(zip(order, settled, strict=True))
         return [got[i] for i in range(len(asked))]
 
     def _request(self, index: int, asked: Asked) -> Request:
@@ -147,19 +163,20 @@ class Windows:
         payload = TensorRef(str(asked.sample))
         return Request(f"r{index}", asked.application, asked.offset_s, due_at, payload=payload)
 
-    def _got(self, settled: Settled) -> Got:
-        request, answer = settled.request, settled.answer
-        app, recorded = self._applications[request.application], self._recorded[request.application]
-        label = int(recorded.labels[recorded.sample(request, 0)])
-        made = row(request, app, [label], answer.outcome, answer.reason, answer.rows, settled.at)
-        if not answer.rows:
-            return Got(made, label, 0.0, 0.0)
-        variant = answer.rows[0].variant
-        said = app.variant(variant) if variant is not None else app.peek
-        recall = said.quality.recall[label] if said is not None and said.quality else 1.0 / len(app.classes)
-        kept = 1.0 - app.query().penalty.at(settled.at - request.due_at, request.deadline_s)
-        weight = app.weights[label] * len(app.classes) / sum(app.weights)
-        return Got(made, label, recall, recall * weight * kept)
+
+def got_of(settled: Settled, app: Application, recorded: Recorded) -> Got:
+    """What became of a request of one row."""
+    request, answer = settled.request, settled.answer
+    label = int(recorded.labels[recorded.sample(request, 0)])
+    made = row(request, app, [label], answer.outcome, answer.reason, answer.rows, settled.at)
+    if not answer.rows:
+        return Got(made, label, 0.0, 0.0)
+    variant = answer.rows[0].variant
+    said = app.variant(variant) if variant is not None else app.peek
+    recall = said.quality.recall[label] if said is not None and said.quality else 1.0 / len(app.classes)
+    kept = 1.0 - app.query().penalty.at(settled.at - request.due_at, request.deadline_s)
+    weight = app.weights[label] * len(app.classes) / sum(app.weights)
+    return Got(made, label, recall, recall * weight * kept)
 
 
 def simulate_window(

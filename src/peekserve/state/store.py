@@ -13,13 +13,14 @@ from typing import TypeVar
 
 import msgspec
 
-from peekserve.domain.profile import LatencyCurve, Quality, Timing
+from peekserve.domain.profile import Calibration, LatencyCurve, Quality, Timing
 from peekserve.errors import InvalidConfiguration, PeekserveError
+from peekserve.state.database import open_database
 
 T = TypeVar("T")
+Recalls = tuple[tuple[float, ...], ...]
 
-VERSION = 1
-BUSY_S = 5.0
+VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS revisions (
@@ -37,6 +38,12 @@ CREATE TABLE IF NOT EXISTS peek_quality (
 CREATE TABLE IF NOT EXISTS peek_latency (
     peek TEXT NOT NULL, fingerprint TEXT NOT NULL, value TEXT NOT NULL,
     PRIMARY KEY (peek, fingerprint)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS calibration (
+    peek TEXT NOT NULL, validation TEXT NOT NULL, value TEXT NOT NULL,
+    PRIMARY KEY (peek, validation)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS agreement (
+    model TEXT NOT NULL, votes TEXT NOT NULL, value TEXT NOT NULL,
+    PRIMARY KEY (model, votes)) WITHOUT ROWID;
 """
 
 
@@ -118,6 +125,21 @@ class Store:
     def put_peek_latency(self, peek_sha: str, fingerprint: str, latency: LatencyCurve) -> None:
         self._put("peek_latency", (peek_sha, fingerprint), latency)
 
+    def calibration(self, peek_sha: str, validation_sha: str) -> Calibration | None:
+        return self._peek_value("calibration", "validation", (peek_sha, validation_sha), Calibration)
+
+    def put_calibration(self, peek_sha: str, validation_sha: str, calibration: Calibration) -> None:
+        self._put("calibration", (peek_sha, validation_sha), calibration)
+
+    # ---- what a model is worth beside a peek
+
+    def agreement(self, model_sha: str, votes_sha: str) -> Recalls | None:
+        """[B][C]: recalls by agreement with these votes (Quality.by_agreement)."""
+        return self._value("agreement", "votes", (model_sha, votes_sha), Recalls)
+
+    def put_agreement(self, model_sha: str, votes_sha: str, recalls: Recalls) -> None:
+        self._put("agreement", (model_sha, votes_sha), recalls)
+
     # ---- the file
 
     def _value(
@@ -137,7 +159,9 @@ class Store:
     def _peek_value(self, table: str, second: str, key: tuple[str, str], kind: type[T]) -> T | None:
         return self._value(table, second, key, kind, first="peek")
 
-    def _put(self, table: str, key: tuple[str, str], value: Quality | Timing | LatencyCurve) -> None:
+    def _put(
+        self, table: str, key: tuple[str, str], value: Quality | Timing | LatencyCurve | Calibration | Recalls
+    ) -> None:
         text = msgspec.json.encode(value).decode()
         self._write(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?)", (*key, text))
 
@@ -156,32 +180,5 @@ class Store:
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._connection = _open(self.path)
+            self._connection = open_database(self.path, _SCHEMA, VERSION, "FULL")
         return self._connection
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=BUSY_S)
-    except (OSError, sqlite3.Error) as error:
-        raise InvalidConfiguration(f"{path}: cannot be opened: {error}") from error
-    try:
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version > VERSION:
-            raise InvalidConfiguration(
-                f"{path} was written by a newer peekserve (schema {version}; this one knows {VERSION}): "
-                "use that version, or name another --state folder"
-            )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        if version < VERSION:
-            # One script, one transaction: a power cut in between leaves version 0 and nothing else.
-            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-    except sqlite3.Error as error:
-        connection.close()
-        raise InvalidConfiguration(f"{path} is no state file of peekserve: {error}") from error
-    except InvalidConfiguration:
-        connection.close()
-        raise
-    return connection

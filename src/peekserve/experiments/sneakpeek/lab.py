@@ -10,6 +10,7 @@ from peekserve.domain.application import Application, PeekSpec, QueryType, Varia
 from peekserve.domain.profile import Quality, Timing
 from peekserve.domain.utility import Penalty
 from peekserve.errors import InvalidData
+from peekserve.experiments.recalls import counted
 from peekserve.experiments.sneakpeek.device import Costs, DeviceClass
 from peekserve.experiments.sneakpeek.recording import Floats, Ints, Recording
 from peekserve.experiments.table import Row, Value
@@ -301,7 +302,7 @@ def stated_votes(labels: Ints, accuracy: float, k: int, classes: int, rng: np.ra
 
 
 def rows_of(got: Sequence[Got], who: str, seed: int, **where: Value) -> list[Row]:
-    """A row for each application: the means of what its requests got."""
+    """A row for each application: the means of what its requests got, and counts by class (experiments/recalls.py)."""
     by_app: dict[str, list[Got]] = {}
     for one in got:
         by_app.setdefault(one.row.application, []).append(one)
@@ -321,6 +322,7 @@ def rows_of(got: Sequence[Got], who: str, seed: int, **where: Value) -> list[Row
                 "late": float(np.mean(late_s > 1e-9)),
                 "violation_ms": float(late_s.mean() * 1e3),
                 "by_peek": float(np.mean([g.row.by_peek for g in own])),
+                **counted([g.row for g in own]),
             }
         )
     return rows

@@ -49,10 +49,11 @@ def recorded(folder: Path) -> Recording:
     test = record(app, parts["test"], runtime, None)
     validation = record(app, parts["validation"], runtime, None)
     classes = len(app.classes)
+    said = {variant: scores.argmax(axis=1) for variant, scores in validation.scores.items()}
     confusion = {}
-    for variant, scores in validation.scores.items():
+    for variant, answers in said.items():
         confusion[variant] = np.zeros((classes, classes), np.int64)
-        np.add.at(confusion[variant], (validation.labels, scores.argmax(axis=1)), 1)
+        np.add.at(confusion[variant], (validation.labels, answers), 1)
     near = {part: nearest(peek, app, parts["reference"], parts[part]) for part in ("validation", "test")}
     return Recording(
         name=app.name,
@@ -65,6 +66,7 @@ def recorded(folder: Path) -> Recording:
         validation_groups=_groups(parts["validation"]),
         validation_nearest=near["validation"],
         confusion=confusion,
+        validation_said=said,
     )
 
 

@@ -6,6 +6,7 @@ A file NAME.npz holds
 - `labels`, `groups`: int64 [N], the test samples; `scores`: float16 [V, N, C]; `nearest`: int16 [N, K], the labels of
   the K reference rows nearest to each, the nearest first, so that any k up to K can be tried;
 - `validation_labels`, `validation_groups`, `validation_nearest`: the same of the validation samples;
+- `validation_said`: int8 [V, n], what each variant answered to the validation samples; not in every old file;
 - `confusion`: int64 [V, C, C], counts on the validation samples, row = true class.
 
 Profiles come from validation and answers from test, so that what is believed of a variant and what it then does are
@@ -13,15 +14,19 @@ different data, as they are in service.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from peekserve.awareness.agreement import edges_for, recalls_by_agreement
+from peekserve.awareness.calibrate import fit
 from peekserve.awareness.estimate import leading
+from peekserve.awareness.fusion import with_share
 from peekserve.awareness.posterior import posterior_mean
-from peekserve.domain.profile import Quality
+from peekserve.domain.profile import Calibration, Quality
 from peekserve.errors import DataUnavailable, InvalidConfiguration, InvalidData
 
 Floats = npt.NDArray[np.float64]
@@ -33,7 +38,8 @@ RECORDED = Path(__file__).parents[1] / "recorded"
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One application's recording: see the module. `scores`: variant -> float64 [N, C]."""
+    """One application's recording: see the module. `scores`: variant -> float64 [N, C]. `validation_said`: variant ->
+    int64 [n], empty where it was not recorded."""
 
     name: str
     classes: tuple[str, ...]
@@ -45,6 +51,7 @@ class Recording:
     validation_groups: Ints
     validation_nearest: Ints
     confusion: Mapping[str, Ints]
+    validation_said: Mapping[str, Ints] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for which, labels in (("test", self.labels), ("validation", self.validation_labels)):
@@ -76,7 +83,34 @@ class Recording:
         """As `counts`, of the validation samples."""
         return votes(self.validation_nearest, k, len(self.classes))
 
+    def calibration(self, k: int, alpha: Sequence[float]) -> Calibration:
+        """What the votes of the k nearest are worth, from the validation samples alone, for a stream of equally
+        frequent classes. `alpha`: of the Dirichlet that its loss is compared with. Raises InvalidConfiguration for a k
+        that was not recorded."""
+        even = (1.0 / len(self.classes),) * len(self.classes)
+        counts = self.validation_counts(k)
+        labels, groups = self.validation_labels, self.validation_groups
+        worth = replace(fit(counts, labels, groups, alpha, even), frequencies=even)
+        if not self.validation_said:
+            return worth
+        said = np.stack([self.validation_said[v] for v in self.variants])
+        return with_share(worth, counts, said, labels, groups)
+
+    def quality_by_agreement(self, variant: str, k: int) -> Quality:
+        """As `quality`, with its recalls apart by how far the votes of the k nearest agree, where the recording says
+        what the variant answered."""
+        quality = self.quality(variant)
+        if variant not in self.validation_said:
+            return quality
+        said, counts = self.validation_said[variant], self.validation_counts(k)
+        apart = recalls_by_agreement(quality.recall, self.validation_labels, said, counts, edges_for(k))
+        return replace(quality, by_agreement=apart)
+
     def save(self, path: Path) -> None:
+        said: dict[str, Any] = {}
+        if self.validation_said:
+            answers = [self.validation_said[v] for v in self.variants]
+            said["validation_said"] = np.stack(answers).astype(np.int8)
         np.savez_compressed(
             path,
             classes=np.array(self.classes),
@@ -89,6 +123,7 @@ class Recording:
             validation_groups=self.validation_groups.astype(np.int32),
             validation_nearest=self.validation_nearest.astype(np.int16),
             confusion=np.stack([self.confusion[v] for v in self.variants]),
+            **said,
         )
 
 
@@ -103,6 +138,7 @@ def load(name: str, folder: Path = RECORDED) -> Recording:
     with np.load(path) as arrays:
         variants = [str(v) for v in arrays["variants"]]
         scores, confusion = arrays["scores"].astype(np.float64), arrays["confusion"].astype(np.int64)
+        said = arrays["validation_said"].astype(np.int64) if "validation_said" in arrays else None
         whole = {
             key: arrays[key].astype(np.int64) for key in ("labels", "groups", "nearest", *_OF_VALIDATION)
         }
@@ -111,6 +147,7 @@ def load(name: str, folder: Path = RECORDED) -> Recording:
             classes=tuple(str(c) for c in arrays["classes"]),
             scores=dict(zip(variants, scores, strict=True)),
             confusion=dict(zip(variants, confusion, strict=True)),
+            validation_said=dict(zip(variants, said, strict=True)) if said is not None else {},
             **whole,
         )
 

@@ -1,0 +1,1 @@
+"""What `horizon` attains, and at what cost: experiments `horizon-*`."""

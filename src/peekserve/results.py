@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
 
 from peekserve.domain.application import Application, Score
 from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, Source
+from peekserve.domain.shares import wilson
 
 Floats = npt.NDArray[np.float64]
 
@@ -237,20 +237,6 @@ def per_class(rows: Sequence[Row]) -> tuple[ClassRecall, ...]:
             count[2] += right
             count[3] += right and r.in_time
     return tuple(ClassRecall(*key, *counts[key]) for key in sorted(counts))
-
-
-def wilson(hits: int, of: int) -> tuple[float, float]:
-    """95% interval of a share of independent draws (Wilson 1927); nan of none.
-
-    >>> tuple(round(end, 3) for end in wilson(8, 10))
-    (0.49, 0.943)
-    """
-    if not of:
-        return float("nan"), float("nan")
-    z, share = 1.959963984540054, hits / of
-    middle, scale = share + z * z / (2 * of), 1.0 + z * z / of
-    half = z * sqrt(share * (1.0 - share) / of + z * z / (4 * of * of))
-    return max((middle - half) / scale, 0.0), min((middle + half) / scale, 1.0)
 
 
 def interval(

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peekserve.awareness.calibrate import PSEUDO, calibrated, fit, vote_confusion
+from peekserve.awareness.calibrate import PSEUDO, calibrated, fit, held_out, vote_confusion
 from peekserve.awareness.posterior import posterior_mean
 from peekserve.errors import InvalidData, InvalidTensor
 
@@ -212,3 +212,38 @@ def test_what_cannot_be_calibrated_says_why():
         fit(np.ones((2, 3)), np.array([0, 3]), None, ALPHA)
     with pytest.raises(InvalidTensor, match="row 0, class 1"):
         fit(np.array([[1.0, -1.0, 0.0]]), np.array([0]), None, ALPHA)
+
+
+def test_samples_that_a_calibration_was_fitted_on_are_believed_without_their_own_group():
+    """What the fit says of its loss is what comes of these beliefs; those of service seem better on these samples."""
+    rng = np.random.default_rng(3)
+    labels = np.repeat(np.arange(3), 20)
+    counts = rng.multinomial(5, [0.4, 0.3, 0.3], 60).astype(float)
+    counts[np.arange(60), labels] += 1.0
+    groups = np.arange(60) % 12
+    known = fit(counts, labels, groups, [0.5] * 3)
+    even = np.full(3, 1 / 3)
+    theta = held_out(known, counts, labels, groups, even)
+    assert -np.log(theta[np.arange(60), labels]).mean() == pytest.approx(known.loss)
+    served = calibrated(even, counts, np.log(np.array(known.votes)), known.temperature, known.most)
+    assert -np.log(served[np.arange(60), labels]).mean() < known.loss
+
+
+def test_votes_that_err_alike_in_all_groups_let_the_mix_follow():
+    labels = evenly(1200)
+    known = fit(voted(labels), labels, np.arange(1200) // 12, ALPHA)
+    assert known.pull <= 0.05
+
+
+def test_the_more_each_group_errs_in_a_way_of_its_own_the_harder_the_mix_is_held():
+    """In each group the votes lean to one class, whatever the row: learnt from, the mix would lean there too."""
+    labels = evenly(600)
+    pulls = []
+    for lean in (0.0, 0.4, 0.7):
+        counts = np.empty((600, 3))
+        for group in range(3):
+            own = slice(200 * group, 200 * group + 200)
+            mixed = (1.0 - lean) * SHARP + lean * np.eye(3)[group if group < 2 else 0]
+            counts[own] = voted(labels[own], seed=group, confusion=mixed)
+        pulls.append(fit(counts, labels, np.arange(600) // 200, ALPHA).pull)
+    assert pulls[0] <= 0.1 < pulls[1] <= pulls[2]

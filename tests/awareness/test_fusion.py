@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peekserve.awareness.calibrate import fit
-from peekserve.awareness.fusion import SHARE, UNASKED, Fusion, fit_fusion, likelihoods, with_share
+from peekserve.awareness.fusion import UNASKED, Fusion, fit_fusion, likelihoods, with_share
 from peekserve.errors import InvalidData
 
 pytestmark = pytest.mark.core
@@ -142,7 +142,7 @@ def test_independent_errors_are_worth_what_drawing_them_says():
     assert fusion.expected(theta, prior, looked, said)[0, 1] == pytest.approx(drawn, abs=0.006)
 
 
-def votes_and_models(rng, rows, blur):
+def votes_and_models(rng, rows, blur, accuracies=(0.8, 0.9)):
     """Labels, beliefs after a calibrated peek, and what two models say. `blur`: in how many rows a model says what
     the peek held likeliest, right or wrong."""
     labels = rng.integers(0, 3, rows)
@@ -150,7 +150,7 @@ def votes_and_models(rng, rows, blur):
     theta = np.full((rows, 3), 0.2)
     theta[np.arange(rows), right] = 0.6
     said = []
-    for accuracy in (0.8, 0.9):
+    for accuracy in accuracies:
         own = np.where(rng.random(rows) < accuracy, labels, (labels + 1 + rng.integers(0, 2, rows)) % 3)
         said.append(np.where(rng.random(rows) < blur, right, own))
     said = np.array(said)
@@ -163,8 +163,8 @@ def votes_and_models(rng, rows, blur):
 def test_errors_that_are_independent_need_no_discount_and_shared_ones_do():
     rng = np.random.default_rng(0)
     prior = np.full(3, 1.0 / 3.0)
-    apart = fit_fusion(*votes_and_models(rng, 4000, 0.0), prior=prior)
-    shared = fit_fusion(*votes_and_models(rng, 4000, 0.5), prior=prior)
+    apart = fit_fusion(*votes_and_models(rng, 4000, 0.0, (0.65, 0.7)), prior=prior)
+    shared = fit_fusion(*votes_and_models(rng, 4000, 0.5, (0.65, 0.7)), prior=prior)
     assert apart > 0.85
     assert shared < 0.6
 
@@ -180,9 +180,34 @@ def test_a_calibration_is_given_the_share_that_its_own_beliefs_ask_for():
     assert replace(told, fusion=None) == known
 
 
-def test_few_samples_leave_the_share_where_it_is():
+def test_few_samples_show_nothing_and_models_answer_by_themselves():
     theta, said, confusions, labels = votes_and_models(np.random.default_rng(1), 3, 0.0)
-    assert fit_fusion(theta, said, confusions, labels) == pytest.approx(SHARE, abs=0.3)
+    assert fit_fusion(theta, said, confusions, labels) == 0.0
+
+
+def test_what_never_changes_a_right_answer_for_the_better_is_not_fused():
+    """The belief of a model that is right in 99 of 100 gets better by a weak peek, and its answers do not."""
+    theta, said, confusions, labels = votes_and_models(np.random.default_rng(6), 4000, 0.0, (0.99, 0.99))
+    assert fit_fusion(theta, said[:1], confusions[:1], labels) == 0.0
+
+
+def test_a_gain_in_one_class_of_many_is_not_shown_to_hold_where_rows_come_in_groups():
+    """Models take class 0 for class 1, and the peek does not. Each class is one run of groups, one after another."""
+    labels = np.repeat(np.arange(8), 60)
+    groups = np.arange(480) // 6
+    said = np.where(labels == 0, 1, labels)[None]
+    confusions = np.zeros((1, 8, 8), np.int64)
+    np.add.at(confusions[0], (labels, said[0]), 1)
+    theta = np.full((480, 8), 0.02)
+    theta[np.arange(480), labels] = 0.86
+    assert fit_fusion(theta, said, confusions, labels) > 0.0
+    assert fit_fusion(theta, said, confusions, labels, groups) == 0.0
+
+
+def test_one_group_with_a_name_shows_nothing_of_others():
+    drawn = votes_and_models(np.random.default_rng(0), 2000, 0.0, (0.65, 0.7))
+    assert fit_fusion(*drawn) > 0.0
+    assert fit_fusion(*drawn, groups=np.zeros(2000)) == 0.0
 
 
 def test_a_group_is_not_judged_by_what_it_said_itself():

@@ -54,14 +54,14 @@ def test_a_stream_prior_starts_where_it_is_told():
 
 
 def test_after_a_half_life_what_was_counts_for_half():
-    prior = Stream((0.5, 0.5), half_life=10.0)
+    prior = Stream((0.5, 0.5), half_life=10.0, pull=0.0)
     prior.learn(rows(*[0.5] * 30))
     prior.learn(rows(*[1.0] * 10))
     assert prior.pi[0] == pytest.approx(0.75)
 
 
 def test_the_first_rows_count_for_more_than_where_it_began():
-    prior = Stream((0.5, 0.5), half_life=1000.0)
+    prior = Stream((0.5, 0.5), half_life=1000.0, pull=0.0)
     prior.learn(rows(*[1.0] * 20))
     assert 0.85 < prior.pi[0] < 0.95
 
@@ -74,18 +74,18 @@ def test_a_fixed_prior_learns_nothing():
 
 
 def test_no_class_is_ever_given_up():
-    prior = Stream((0.5, 0.5), half_life=1.0)
+    prior = Stream((0.5, 0.5), half_life=1.0, pull=0.0)
     prior.learn(rows(*[1.0] * 200))
     assert prior.pi[1] == pytest.approx(FLOOR / 2, rel=0.01)
 
 
-def test_where_votes_settle_little_the_stream_moves_the_prior_less():
-    """The same rows, told of by votes that are worth something and by votes that are worth little."""
-    sure, unsure = Stream((0.5, 0.5), 10.0, settled=1.0), Stream((0.5, 0.5), 10.0, settled=0.05)
-    for prior in (sure, unsure):
-        prior.learn(rows(*[0.6] * 200))
-    assert sure.pi[0] == pytest.approx(0.6)
-    assert 0.5 < unsure.pi[0] < 0.58
+def test_the_stronger_the_pull_the_less_the_stream_moves_the_prior():
+    ends = []
+    for pull in (0.0, 1.0, 4.0):
+        prior = Stream((0.5, 0.5), 10.0, pull=pull)
+        prior.learn(rows(*[0.6] * 400))
+        ends.append(prior.pi[0])
+    assert ends == pytest.approx([0.6, 0.55, 0.52])
 
 
 def test_a_confirmed_label_takes_the_place_of_what_was_believed():
@@ -100,7 +100,7 @@ def test_a_confirmed_label_takes_the_place_of_what_was_believed():
 def test_a_mix_is_found_through_votes_that_err():
     """Three in four rows are of class 0; each is named rightly four times in five."""
     rng = np.random.default_rng(0)
-    prior, seen = Stream((0.5, 0.5), half_life=300.0), []
+    prior, seen = Stream((0.5, 0.5), half_life=300.0, pull=0.0), []
     for said in (rng.random(12_000) < 0.25) ^ (rng.random(12_000) < 0.2):
         chance = np.where(np.arange(2) == said, 0.8, 0.2) * prior.pi
         prior.learn((chance / chance.sum())[None])
@@ -112,9 +112,10 @@ def test_a_mix_is_found_through_votes_that_err():
     st.lists(st.tuples(st.floats(0.0, 1.0), st.sampled_from([-1, 0, 1])), max_size=80),
     st.floats(1.0, 500.0),
     st.floats(0.01, 1.0),
+    st.floats(0.0, 10.0),
 )
-def test_a_stream_prior_is_always_a_distribution(events, half_life, settled):
-    prior = Stream((0.99, 0.01), half_life, settled)
+def test_a_stream_prior_is_always_a_distribution(events, half_life, settled, pull):
+    prior = Stream((0.99, 0.01), half_life, settled, pull)
     for share, label in events:
         theta = rows(share)
         if label < 0:

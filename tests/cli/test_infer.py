@@ -71,9 +71,9 @@ def beats(tmp_path: Path) -> str:
     return str(tmp_path / "beats.npz")
 
 
-def shown(server: HTTPServer, *arguments: str) -> str:
+def shown(server: HTTPServer, *arguments: str, columns: int = 120) -> str:
     address = f"127.0.0.1:{server.server_address[1]}"
-    done = CliRunner().invoke(app, ["infer", address, "ecg", *arguments], env={"COLUMNS": "120"})
+    done = CliRunner().invoke(app, ["infer", address, "ecg", *arguments], env={"COLUMNS": str(columns)})
     assert done.exit_code == 0, done.output
     return done.stdout
 
@@ -94,3 +94,13 @@ def test_an_explanation_is_asked_for_and_shown_as_a_table(server, beats):
 def test_who_does_not_ask_sends_and_sees_nothing_of_it(server, beats):
     assert "Row 0" not in shown(server, beats)
     assert Scripted.sent[0]["parameters"] == {}
+
+
+@pytest.mark.parametrize("columns", [60, 70, 80, 96])
+def test_a_narrow_terminal_loses_numbers_and_never_the_reason(server, beats, columns):
+    text = shown(server, beats, "--explain", columns=columns)
+    assert all(len(line) <= columns for line in text.splitlines() if line.startswith(("┃", "│")))
+    assert "less accurate" in text
+    assert "cpu-0 #1 +2" in text
+    assert "loss" in text
+    assert "…" not in text

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 from rich.console import Console
 
-from peekserve.cli.profile import _as_json, notes, table
+from peekserve.awareness.agreement import edges_for
+from peekserve.cli.profile import _as_json, _Votes, notes, table
 from peekserve.domain.application import Application, PeekSpec, Score, Variant
 from peekserve.domain.profile import Calibration, Quality
 from peekserve.peeking.choosing import Choice
@@ -54,6 +55,8 @@ def test_what_the_votes_of_a_peek_are_worth_is_told_and_so_is_that_nobody_measur
         "votes 0.700, on 90 rows"
     ]
     assert json.loads(json.dumps(_as_json(app, "cpu", None)))["calibration"]["temperature"] == 0.5
+    alone = an_application(SURE, peek=replace(peek, calibration=replace(CALIBRATION, fusion=0.0)))
+    assert notes(alone, None)[1:] == ["fusion: not shown to be right more often; models answer by themselves"]
 
 
 def test_another_score_is_told_beside_accuracy():
@@ -68,3 +71,15 @@ def test_a_variants_name_stays_whole_in_a_narrow_terminal(capsys):
     shown = capsys.readouterr().out
     assert "efficientnet-b0" in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_recalls_by_agreement_are_of_rows_whose_own_group_the_peek_does_not_know():
+    """In the second half each row has neighbours of its own group, which agree on it whatever the model says."""
+    labels = np.tile([0, 1, 2], 20)
+    counts = np.where(np.arange(60)[:, None] < 30, 5.0 * np.eye(3)[(labels + 1) % 3], 5.0 * np.eye(3)[labels])
+    strangers = np.arange(60) < 30
+    said = np.where(strangers, labels, (labels + 1) % 3)
+    votes = _Votes("key", counts, edges_for(5), strangers)
+    assert votes.recalls(SURE, labels, said)[-1] == SURE.recall  # nobody's votes all agreed
+    everybody = replace(votes, rows=np.ones(60, np.bool_))
+    assert everybody.recalls(SURE, labels, said)[-1][0] < SURE.recall[0]

@@ -3,6 +3,8 @@ anew."""
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +206,30 @@ def test_where_no_policy_has_a_plan_the_reason_stands_below_the_table():
         output(example, "--policy", "optimal,optimal", "--option", "max_labels=1")  # named twice, asked once
     told = output(example, "--policy", "optimal,grouped", "--option", "optimal.max_labels=1").splitlines()
     assert told[-1].startswith("optimal: the optimum of 6 rows on 1 worker is not proven after max_labels=1")
+
+
+def test_a_policy_whose_extra_is_missing_is_left_out_unless_it_was_named():
+    code = """
+import sys
+sys.modules["scipy"] = sys.modules["scipy.optimize"] = None
+from peekserve.cli.main import main
+main()
+"""
+
+    def scheduled(policy: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, "schedule", str(EXAMPLES[0]), "--policy", policy, "--json"]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    every = scheduled("all")
+    assert every.returncode == 0, every.stderr
+    assert [one["policy"] for one in json.loads(every.stdout)["policies"]] == [
+        p for p in POLICIES if p != "proteus"
+    ]
+    assert every.stderr.startswith("proteus is left out: ")
+    assert "pip install 'peekserve[peers]'" in every.stderr
+    named = scheduled("lo-edf,proteus")
+    assert (named.returncode, named.stdout) == (1, "")
+    assert "pip install 'peekserve[peers]'" in named.stderr
 
 
 def test_an_unknown_policy_names_the_nearest():

@@ -219,6 +219,15 @@ def test_confirmed_answers_move_the_recalls_of_the_variant_that_gave_them():
 
 
 @settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.booleans()), max_size=30))
+def test_one_lesson_after_the_other_values_answers_as_all_tables_would(lessons):
+    belief = believing(by_agreement=APART, normalise=True, class_weights=(1.0, 3.0))
+    for label, right in lessons:
+        belief.confirm(label, belief.prior, None, 0, label if right else 1 - label)
+        assert (belief._worth == belief._valued()).all()
+
+
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 9), min_size=2, max_size=2), min_size=1, max_size=30))
 def test_the_same_rows_in_the_same_order_are_believed_alike(rows):
     one, other = believing(by_agreement=APART), believing(by_agreement=APART)

@@ -5,16 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from peekserve.core.planning import Window
+from peekserve.core.planning import Rolling, Window
 from peekserve.core.spec import SchedulerSpec
 from peekserve.domain.application import Application, OnMiss, Score
 from peekserve.domain.messages import (
+    Acknowledge,
     Answer,
     Arrived,
     Batch,
     BatchDone,
     BatchFailed,
     Cancelled,
+    Confirmed,
     Peeked,
     Plan,
     RunBatch,
@@ -224,11 +226,12 @@ def test_who_names_a_variant_gets_its_own_answer():
     assert (answer.rows[0].source, answer.rows[0].scores) == (Source.MODEL, (0.0, 1.0))
 
 
-def test_an_application_that_was_never_calibrated_gets_plain_answers():
+def test_an_application_whose_fusion_was_not_measured_or_found_no_better_gets_plain_answers():
     plain = a_family()
     bare = replace(plain, peek=replace(plain.peek, calibration=None))
     uncounted = replace(plain, variants=(takes(0.01, "quick"), plain.variants[1]))
-    for app in (bare, uncounted, replace(plain, score=Score.WEIGHTED_F1)):
+    no_better = replace(plain, peek=replace(plain.peek, calibration=replace(EVEN, fusion=0.0)))
+    for app in (bare, uncounted, no_better, replace(plain, score=Score.WEIGHTED_F1)):
         scheduler = stepping(app)
         scheduler.handle(Arrived(a_request()), 0.0)
         [answer] = told(scheduler, done(ran(scheduler, 0.0), 0.01), 0.01)
@@ -291,3 +294,52 @@ def test_it_goes_with_our_policy_and_with_others_that_are_told_to(spec, escalate
 def test_a_policy_that_cannot_weigh_an_answer_in_hand_may_not_escalate():
     with pytest.raises(InvalidConfiguration, match="aware"):
         SchedulerSpec("lo-edf", escalate=True).build(())
+
+
+def with_a_busy_worker(policy=None, **options):
+    """A row whose first answer is in hand at 0.01, while its worker has begun the batch that it was given ahead."""
+    scheduler = stepping(policy=policy, planning=Rolling(lead_s=0.005), **options)
+    scheduler.handle(Arrived(a_request()), 0.0)
+    [first] = of_kind(woken(scheduler, 0.0), RunBatch)
+    scheduler.handle(Arrived(a_request("r2")), 0.006)
+    assert of_kind(woken(scheduler, 0.006), RunBatch)
+    commands = scheduler.handle(done(first, 0.01), 0.01)
+    scheduler.check()
+    assert not of_kind(commands, Answer)
+    assert WakeAt(0.01) in commands
+    return scheduler
+
+
+def test_what_no_plan_has_a_place_for_does_not_wait_for_a_busy_worker():
+    scheduler = with_a_busy_worker(Stepwise(lets_go=True))
+    [answer] = of_kind(woken(scheduler, 0.01), Answer)
+    assert (answer.request_id, answer.outcome) == ("r1", Outcome.ANSWERED)
+
+
+def test_what_a_plan_has_a_place_for_waits_for_a_busy_worker():
+    scheduler = with_a_busy_worker()
+    commands = woken(scheduler, 0.01)
+    assert not of_kind(commands, Answer)
+    assert all(c.at > 0.01 for c in of_kind(commands, WakeAt))
+    [again] = of_kind(woken(scheduler, 0.015), RunBatch)  # 0.005 before that worker should be free
+    assert ([ref.request_id for ref in again.rows], again.variant) == (["r1"], "good")
+
+
+def test_of_several_models_the_true_class_judges_the_one_that_was_asked_first():
+    """The others were asked because of what it said: their rows are the hard ones."""
+    scheduler = stepping()
+    again = escalated(scheduler, label=0)
+    [answer] = told(scheduler, done(again, 0.11, label=1), 0.11)
+    assert (answer.rows[0].variant, answer.rows[0].label) == ("good", 1)
+    [acknowledged] = of_kind(scheduler.handle(Confirmed("r1", (1,)), 0.2), Acknowledge)
+    [lesson] = acknowledged.lessons
+    assert (lesson.variant, lesson.own, lesson.said, lesson.label) == ("quick", 0, 1, 1)
+
+
+def test_a_peek_without_a_single_vote_has_not_spoken():
+    """By its profile it is the stronger voice, which would leave the model only a share of what it says."""
+    weak = a_family(variants=(measured(0.01, "weak", 58),))
+    scheduler = stepping(weak)
+    scheduler.handle(Arrived(a_request(counts=((0.0, 0.0),))), 0.0)
+    [answer] = told(scheduler, done(ran(scheduler, 0.0), 0.01, label=1), 0.01)
+    assert answer.rows[0].scores[1] == pytest.approx(58.5 / 101)

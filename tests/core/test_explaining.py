@@ -127,7 +127,34 @@ def test_a_turn_in_which_many_ask_looks_at_a_bounded_number_of_plans():
     words = [[c["why"] for row in told(a) for c in row["alternatives"]] for a in answers.values()]
     assert len(answers) == 32
     assert "not looked at" not in words[0]
-    assert set(words[-1]) == {"not looked at", "no answer", "no evidence"}
+    assert words[-1] == []
+    [last] = told(answers["r31"])
+    assert last["chosen"]["why"] == "not looked at"
+    assert set(last["chosen"]) == {"kind", "variant", "why"}
+
+
+def test_in_the_long_run_who_asks_takes_a_bounded_share():
+    scheduler = a_scheduler(an_application(*TWO), policy=RunAll(max_batch=1))
+    answers = ran(scheduler, *(a_request(f"r{i}", due_at=9.0, explain=True) for i in range(10)))
+    # Each is answered in a turn of its own, all in one moment: only the first ones are looked at.
+    looked = ["not looked at" not in answer.explanation for answer in answers.values()]
+    few = looked.index(False)
+    assert few > 0
+    assert not any(looked[few:])
+    assert len(looked) == 10
+    after = ran(scheduler, a_request("later", arrived_at=1.3, due_at=9.0, explain=True), now=1.3)
+    assert "not looked at" not in after["later"].explanation
+
+
+def test_an_answer_is_not_made_late_by_its_words():
+    def words(due_at: float) -> set[str]:
+        scheduler = a_scheduler(an_application(*TWO), policy=RunAll(variant=0))
+        answer = ran(scheduler, a_request(explain=True, due_at=due_at))["r1"]
+        return {c["why"] for row in told(answer) for c in (row["chosen"], *row["alternatives"])}
+
+    assert "not looked at" not in words(due_at=0.31)
+    assert "not looked at" in words(due_at=0.3001)
+    assert "not looked at" not in words(due_at=0.29)  # late it is already
 
 
 def test_the_same_events_give_the_same_words():

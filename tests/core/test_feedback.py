@@ -27,6 +27,7 @@ from peekserve.domain.messages import (
     Woke,
     WorkerUp,
 )
+from peekserve.domain.profile import Calibration
 from peekserve.domain.request import RowAnswer, RowRef, Source
 from tests.core.stories import (
     AnswerAll,
@@ -153,7 +154,9 @@ def test_a_request_under_way_cannot_be_confirmed_yet():
 
 def test_nor_one_that_never_was_or_got_no_answer():
     scheduler, _ = noting(an_application())
-    assert confirm(scheduler, "ghost", 0).verdict is Verdict.UNKNOWN
+    unknown = confirm(scheduler, "ghost", 0)
+    assert unknown.verdict is Verdict.UNKNOWN
+    assert "since this server started" in unknown.detail
     scheduler.handle(Arrived(a_request("gone")), 0.0)
     scheduler.handle(Cancelled("gone"), 0.1)
     assert confirm(scheduler, "gone", 0).verdict is Verdict.UNKNOWN
@@ -206,7 +209,7 @@ def test_the_memory_holds_the_newest_requests_whole_and_never_more_rows_than_it_
         name = f"r{number}"
         for row in range(rows):
             theta = np.array([number, row, 0.0]) / 128.0
-            feedback.remember(RowRef(name, row), rows, 0, theta, None, ANSWER, UNASKED)
+            feedback.remember(RowRef(name, row), rows, 0, theta, None, ANSWER, UNASKED, -1)
         if dropped:
             feedback.forget(name)
         elif rows <= most:
@@ -231,7 +234,7 @@ def test_twenty_thousand_rows_take_the_space_of_those_that_are_remembered():
     feedback = a_memory(5000)
     theta = np.full(3, 1 / 3)
     for number in range(20_000):
-        feedback.remember(RowRef(f"r{number}", 0), 1, 0, theta, None, ANSWER, UNASKED)
+        feedback.remember(RowRef(f"r{number}", 0), 1, 0, theta, None, ANSWER, UNASKED, -1)
     columns = [value for value in vars(feedback).values() if isinstance(value, np.ndarray)]
     assert feedback.rows == 5000
     assert sum(column.nbytes for column in columns) < 80 * 5000
@@ -251,6 +254,18 @@ def test_what_is_believed_of_an_answer_is_a_probability_whatever_an_answer_is_wo
         assert confirm(scheduler, "r1", 0).lessons[0].expected == pytest.approx(0.7)
 
 
+def test_a_rare_class_that_is_answered_for_its_weight_is_held_to_be_as_probable_as_it_is():
+    """Its peek answers "b" more often than when it was profiled, and is wrong more often: that is no drift."""
+    votes = ((0.8, 0.2), (0.2, 0.8))
+    known = Calibration(votes, 1.0, 5.0, (0.1, 0.5, 0.9), (0.95, 0.05), 100, 0.7, 0.5)
+    app = an_application(peek=replace(a_peek(0.9), calibration=known), class_weights=(1.0, 30.0))
+    scheduler = a_scheduler(app, policy=AnswerAll(), beliefs="calibrated")
+    answer = answered(scheduler, a_request(), counts=[[2.0, 2.0]])
+    [lesson] = confirm(scheduler, "r1", 0).lessons
+    assert (answer.rows[0].source, answer.rows[0].label) == (Source.PEEK, 1)
+    assert lesson.expected == pytest.approx(0.05)
+
+
 def test_a_variant_without_a_profile_teaches_all_but_its_worth():
     scheduler, belief = noting(an_application(replace(takes(0.1), quality=None)))
     answered(scheduler, a_request())
@@ -262,7 +277,8 @@ def test_a_variant_without_a_profile_teaches_all_but_its_worth():
 def test_of_an_answer_put_together_from_more_the_model_is_judged_by_its_own_word():
     feedback = a_memory(10)
     fused = replace(ANSWER, source=Source.FUSED)
-    feedback.remember(RowRef("r1", 0), 1, 0, np.full(3, 1 / 3), None, fused, np.array([2, -1], np.int16))
+    said = np.array([2, -1], np.int16)
+    feedback.remember(RowRef("r1", 0), 1, 0, np.full(3, 1 / 3), None, fused, said, 0)
     [lesson] = feedback.confirm("r1", [1]).lessons
     assert (lesson.said, lesson.own, lesson.label) == (1, 2, 1)
     assert feedback._beliefs[0].told[0][3:] == (0, 2)

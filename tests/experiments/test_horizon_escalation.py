@@ -42,13 +42,17 @@ def test_a_small_run_is_judged_and_tells_forms_apart(lab: Lab, table: Table):
         assert runs[FORCED] > runs[ESCALATION] - again[ESCALATION]
 
 
-def test_all_applications_of_both_kinds_take_part(lab: Lab):
-    assert all(fusion_of(app) for app in of_the_paper(lab, Setting(), seed=0).applications)
+def test_models_that_err_on_the_same_rows_answer_by_themselves_and_others_take_part(lab: Lab):
+    assert not any(fusion_of(app) for app in of_the_paper(lab, Setting(), seed=0).applications)
     service, rng = random_service(np.random.default_rng(1)), np.random.default_rng(0)
     scene = of_a_service(lab, service, known_of_a_service(service, 1), lab.device.penalty("step"), 6, 1, 1)
-    for app, drawn in zip(scene.applications, service.apps, strict=True):
-        fusion = fusion_of(escalation._as_drawn(app, drawn, rng))
-        assert fusion.share > 0.5  # their models err each by itself
+    found = [
+        fusion_of(escalation._as_drawn(app, drawn, rng))
+        for app, drawn in zip(scene.applications, service.apps, strict=True)
+    ]
+    shares = [fusion.share for fusion in found if fusion is not None]
+    assert shares
+    assert min(shares) > 0.5  # their models err each by itself
 
 
 def test_the_cascade_begins_with_the_cheapest_and_ends_with_whatever_gains():

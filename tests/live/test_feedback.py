@@ -76,7 +76,7 @@ async def test_who_confirms_hears_what_became_of_it():
     assert [one.verdict.value for one in heard] == [
         "accepted", "repeated", "unknown", "invalid", "invalid", "invalid", "accepted",
     ]  # fmt: skip
-    assert "a, b, or their numbers from 0" in heard[3].detail
+    assert "no class 'zebra' (row 0); there are a, b; or as numbers, not as text, 0 to 1" in heard[3].detail
     assert [one.application for one in heard] == ["app", "app", "", "app", "app", "app", "app"]
     drift = stage.driver.drift("app")
     assert (drift.confirmed, drift.right) == (2, pytest.approx(0.5, abs=0.01))

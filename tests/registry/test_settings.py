@@ -15,6 +15,8 @@ margin: 3ms
 peek_patience: 5ms
 normalise: true
 beliefs: calibrated
+escalate: off
+escalate_gain: 0.05
 limits: {body: 1MiB, rows: 16, waiting_rows: 64, waiting_bytes: 2MiB}
 log: debug
 state: /var/lib/peekserve
@@ -41,12 +43,14 @@ def test_every_key_of_the_file(tmp_path):
         peek_patience_s=0.005,
         normalise=True,
         beliefs="calibrated",
+        escalate=False,
+        escalate_gain=0.05,
         limits=Limits(1 << 20, 16, 64, 2 << 20),
         log="debug",
         state="/var/lib/peekserve",
         journal="run.journal",
     )
-    assert origins.of("limits.rows") == f"{tmp_path}/peekserve.yaml:12"
+    assert origins.of("limits.rows") == f"{tmp_path}/peekserve.yaml:14"
 
 
 def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_path):
@@ -65,13 +69,23 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_p
     assert settings.policy == PolicySettings("lo-edf")
     assert origins.of("margin") == "--margin"
     assert origins.of("limits.rows") == "PEEKSERVE_LIMITS__ROWS"
-    assert origins.of("limits.body").endswith("peekserve.yaml:12")
+    assert origins.of("limits.body").endswith("peekserve.yaml:14")
 
 
 def test_a_switch_can_be_set_beside_a_policy_named_in_one_word(tmp_path):
     (tmp_path / "peekserve.yaml").write_text("policy: grouped\n")
     settings, _ = read_settings(tmp_path, {"PEEKSERVE_POLICY__AWARE": "false"})
     assert settings.policy == PolicySettings("grouped", aware=False)
+
+
+@pytest.mark.parametrize(("written", "read"), [("auto", None), ("on", True), ("off", False)])
+def test_whether_to_escalate(tmp_path, written, read):
+    (tmp_path / "peekserve.yaml").write_text(f"escalate: {written}\n")
+    assert read_settings(tmp_path)[0].escalate is read
+    assert read_settings(tmp_path, {"PEEKSERVE_ESCALATE": "auto"})[0].escalate is None
+    settings, origins = read_settings(tmp_path, {}, {"escalate": "off", "escalate_gain": "0.1"})
+    assert (settings.escalate, settings.escalate_gain) == (False, 0.1)
+    assert origins.of("escalate") == "--escalate"
 
 
 @pytest.mark.parametrize(
@@ -112,6 +126,14 @@ def test_addresses(tmp_path, address, read):
         (
             "policy: optimal",
             "peekserve.yaml:1: policy: 'optimal' is a yardstick for small windows and cannot serve",
+        ),
+        ("policy: horizn", "peekserve.yaml:1: policy: unknown policy 'horizn'; did you mean 'horizon'"),
+        ("escalate: of", "peekserve.yaml:1: escalate: unknown value 'of'; did you mean 'off'?"),
+        ("escalate: true", "peekserve.yaml:1: escalate: unknown value 'true'; known: auto, on, off"),
+        ("escalate_gain: 2", "peekserve.yaml:1: escalate_gain: 2 is not from 0 to 1"),
+        (
+            "escalate_gian: 0.1",
+            "peekserve.yaml:1: unknown key 'escalate_gian'; did you mean 'escalate_gain'?",
         ),
         ("limits: {rows: 0}", "peekserve.yaml:1: limits.rows: 0 is not 1 or more"),
         ("[a]", "peekserve.yaml:1: must be a mapping of settings"),

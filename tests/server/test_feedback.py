@@ -202,6 +202,7 @@ async def test_another_content_type_and_another_method():
     stage = Stage()
     answer = await post(stage, "/api/v1/feedback", {}, content_type="text/csv")
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+    assert 'peekserve_feedback_total{model="",result="invalid"} 1.0' in stage.metrics()
     assert (await get(stage, "/api/v1/feedback")).status_code == 405
 
 

@@ -105,6 +105,14 @@ async def test_a_late_answer_is_an_answer():
     assert 'outcome="late"' in doors.metrics()
 
 
+async def test_an_answer_that_came_to_the_door_too_late_is_late_whatever_was_decided():
+    doors = Doors(ScriptedBackend())  # which answers after 12 ms
+    told = (await infer(doors, X, parameters={"deadline_ms": 5})).json()["parameters"]
+    assert (told["deadline_met"], told["slack_us"]) == (False, -7000)
+    assert 'outcome="late"' in doors.metrics()
+    assert 'outcome="ok"' not in doors.metrics()
+
+
 async def test_outputs_can_be_chosen():
     doors = Doors(ScriptedBackend())
     answer = await infer(doors, X, outputs=[{"name": "class"}])

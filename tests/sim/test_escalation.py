@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from peekserve.awareness.calibrate import fit
+from peekserve.core.columns import WAITING
 from peekserve.core.spec import SchedulerSpec
 from peekserve.domain.application import OnMiss
-from peekserve.domain.messages import RunBatch
+from peekserve.domain.messages import RunBatch, Woke
 from peekserve.domain.profile import Quality
 from peekserve.domain.request import Outcome, Source
 from peekserve.sim.driver import Simulation, SimWorker
@@ -86,3 +87,42 @@ def test_the_same_seed_escalates_the_same():
     trace = a_trace(applications(), rate=100, seconds=0.5)
     first, second = (run(ROLLING, trace, seed=3)[0] for _ in range(2))
     assert repr(first) == repr(second)
+
+
+class Noting:
+    """The same plans; which rows the last one had batches for."""
+
+    def __init__(self, policy):
+        self.policy, self.backlog, self.placed = policy, None, set()
+
+    def plan(self, view):
+        plan, slots = self.policy.plan(view), self.backlog.waiting()
+        self.placed = {int(slots[row]) for batch in plan.batches for row in batch.rows}
+        return plan
+
+
+def kept_for_later(lead_s, seed):
+    """How often a row waited with an answer in hand, summed over all turns of a run; each time a plan had a place for
+    it."""
+    apps, kept = measured(), []
+    spec = replace(ROLLING, policy="horizon", lead_s=lead_s, escalate_gain=0.0)
+    policy = Noting(spec.made())
+    scheduler = spec.over(spec.catalogue(apps), policy)
+    policy.backlog = backlog = scheduler._backlog
+
+    def observe(event, now, commands):
+        # All that happens at one instant is planned at its end: till then nothing is decided.
+        if isinstance(event, Woke) and scheduler._wake_at > now and scheduler._fleet.available(now, np.inf):
+            kept.append(set(np.flatnonzero(backlog.in_hand & (backlog.state == WAITING)).tolist()))
+            assert kept[-1] <= policy.placed, (seed, now)
+
+    trace = a_trace(apps, rate=150, seconds=0.6, seed=seed, rows=2)
+    faults = Faults.drawn(["w0", "w1"], 0.6, kills=2, rng=np.random.default_rng(seed))
+    fleet = [SimWorker(f"w{i}", "cpu", 4000) for i in range(2)]
+    Simulation(scheduler, fleet, world(apps), seed, faults, check=True, observe=observe).run(trace)
+    return sum(map(len, kept))
+
+
+@pytest.mark.parametrize("lead_s", [0.0, 0.003, 0.02])
+def test_an_answer_in_hand_waits_only_for_what_a_plan_has_a_place_for(lead_s):
+    assert sum(kept_for_later(lead_s, seed) for seed in range(4)) > 0

@@ -89,10 +89,29 @@ def test_a_file_that_is_none_of_ours_is_said_to_be_that(path):
     path.parent.mkdir()
     path.write_bytes(b"not a database, and long enough to be told apart from an empty one" * 20)
     with (
-        pytest.raises(InvalidConfiguration, match="no state file of peekserve"),
+        pytest.raises(InvalidConfiguration, match=r"no state file of peekserve.*move it away"),
         History(path, EDITIONS) as history,
     ):
         history.lessons()
+
+
+def test_a_file_that_was_damaged_is_told_with_what_to_do(path):
+    with History(path, EDITIONS) as history:
+        history.add([LESSON] * 500, 1.0)
+    content = bytearray(path.read_bytes())
+    content[4096 * 4 :] = b"\xff" * (len(content) - 4096 * 4)
+    path.write_bytes(content)
+    with pytest.raises(InvalidConfiguration, match="move it away"), History(path, EDITIONS) as history:
+        history.lessons()
+
+
+def test_a_folder_that_cannot_be_written_is_not_called_a_foreign_file(path):
+    path.mkdir(parents=True)
+    with pytest.raises(InvalidConfiguration) as told, History(path, EDITIONS) as history:
+        history.lessons()
+    assert "cannot be opened: unable to open database file" in str(told.value)
+    assert "no state file" not in str(told.value)
+    assert "move it away" not in str(told.value)
 
 
 def test_a_lesson_that_was_spoiled_by_hand_is_named(path):
@@ -101,5 +120,8 @@ def test_a_lesson_that_was_spoiled_by_hand_is_named(path):
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE lessons SET theta = '{'")
     connection.close()
-    with pytest.raises(InvalidConfiguration, match="cannot be read"), History(path, EDITIONS) as history:
+    with (
+        pytest.raises(InvalidConfiguration, match=r"cannot be read.*move it away"),
+        History(path, EDITIONS) as history,
+    ):
         history.lessons()

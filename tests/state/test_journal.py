@@ -1,5 +1,6 @@
 """What a run recorded, replayed, gives the same commands."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from peekserve.cli.replay import replay as replay_command
 from peekserve.core.spec import SchedulerSpec
 from peekserve.errors import JournalDamaged
 from peekserve.live.journalling import replay
@@ -83,6 +85,26 @@ def test_a_flipped_bit_is_noticed(journal, tmp_path):
 
 def test_a_file_that_is_no_journal_says_so(tmp_path):
     path = tmp_path / "x"
-    path.write_bytes(b"hello")
-    with pytest.raises(JournalDamaged, match="byte 0"):
-        JournalReader(path)
+    for content in (b"hello", b"a picture, say" * 100):
+        path.write_bytes(content)
+        with pytest.raises(JournalDamaged, match="is no journal of peekserve"):
+            JournalReader(path)
+
+
+def test_what_a_power_cut_left_of_a_journal_is_replayed_and_the_cut_is_told(journal, capsys):
+    whole = sum(1 for _ in JournalReader(journal))
+    journal.write_bytes(journal.read_bytes()[:-3])
+    assert replay_command(journal, as_json=False) == 1
+    said = capsys.readouterr().out
+    assert f"{whole - 1} events led to the same" in said
+    assert "is broken" in said
+    assert replay_command(journal, as_json=True) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["same"], told["steps"]) == (True, whole - 1)
+    assert "is broken" in told["damaged"]
+
+
+def test_a_whole_journal_is_not_called_damaged(journal, capsys):
+    assert replay_command(journal, as_json=True) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["same"], told["damaged"]) == (True, None)

@@ -1,4 +1,6 @@
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
@@ -107,3 +109,19 @@ def test_a_damaged_value_is_named(tmp_path):
             connection.execute("UPDATE quality SET value = '{}'")
         with pytest.raises(InvalidConfiguration, match="the quality of m cannot be read"):
             store.quality("m", "v")
+
+
+def test_a_full_disk_is_not_taken_for_a_foreign_file(tmp_path):
+    path = tmp_path / "s.db"
+    with Store(path) as store:
+        store.put_quality("m", "v", QUALITY)
+    code = f"""
+import resource
+from pathlib import Path
+from peekserve.state.database import open_database
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+open_database(Path({str(path)!r}), "CREATE TABLE t (a);", 3, "FULL")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "cannot be opened or written" in done.stderr
+    assert "no state file" not in done.stderr

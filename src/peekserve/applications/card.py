@@ -20,11 +20,11 @@ from peekserve.applications.direct import answers, bucket_of, class_names, decla
 from peekserve.applications.nearest import votes
 from peekserve.applications.prepare import ALL, HOME, NAMES, prepare
 from peekserve.applications.splits import Split
+from peekserve.domain.shares import wilson
 
 MARK = "<!-- measured: everything below is written by `python -m peekserve.applications.card` -->"
 BATCHES = (1, 2, 4, 8, 16, 32)
 PEEK = "(the peek)"
-Z = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,7 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float]:
-        n, p = self.of, self.value
-        centre, half = p + Z * Z / (2 * n), Z * float(np.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n)))
-        return max(0.0, (centre - half) / (1 + Z * Z / n)), min(1.0, (centre + half) / (1 + Z * Z / n))
+        return wilson(self.right, self.of)
 
     def __str__(self) -> str:
         low, high = self.interval

@@ -41,13 +41,13 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
+from peekserve.domain.shares import wilson
 from peekserve.errors import InvalidConfiguration
 
 Floats = npt.NDArray[np.float64]
 
 SLOWER = 10.0  # the usual fades this much more slowly than the present
 SPREAD = 0.002  # added to the variance of each share: a class hardly ever seen tells little by coming once
-Z95 = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +117,7 @@ class Trust:
         """The 95% interval of `right` (Wilson's score interval); (0, 1) before the first row."""
         if not self.confirmed:
             return 0.0, 1.0
-        n, share = self.rows, self.right
-        middle = (share + Z95**2 / (2.0 * n)) / (1.0 + Z95**2 / n)
-        half = Z95 / (1.0 + Z95**2 / n) * sqrt(share * (1.0 - share) / n + Z95**2 / (4.0 * n * n))
-        return max(middle - half, 0.0), min(middle + half, 1.0)
+        return wilson(self.right * self.rows, self.rows)
 
     @property
     def score(self) -> float:

@@ -20,10 +20,8 @@ the log loss of the first 48 rows where the mix was another one, and added 0.04 
 
 Weak votes say little of the mix, and a vote confusion that is a little wrong then moves pi far: the mean of theta
 differs from pi by the error, and pi follows until evidence holds it back. The pull to where it began holds it back
-where evidence does not; it is PULL (1 - f) / f, hardly felt where votes are strong. Pulls of 0, 0.01, 0.02, 0.05, 0.1,
-0.2 and 0.5 were tried on the same validation data, at even and at shifted mixes. The least log loss was found at 0.1
-where f is 0.16, at 0.05 where it is 0.60, at none of them above another where it is 0.67, and PULL is the largest that
-stays below these.
+where evidence does not. It is measured with the calibration, on groups that the votes were not counted on (calibrate.py
+tells how); PULL stands in for one that was not.
 
 No class is ever expected less often than `FLOOR` of an even share, or no evidence could bring it back. A label that is
 confirmed later takes the place of what was believed of its row: pi <- pi + eta (label - theta).
@@ -41,7 +39,7 @@ Alpha = tuple[float, ...]
 Floats = npt.NDArray[np.float64]
 
 FLOOR = 0.01
-PULL = 0.02
+PULL = 0.1
 BEGIN = 8.0
 
 
@@ -84,24 +82,26 @@ def strong(counts: Sequence[float]) -> Alpha:
 class Stream:
     """How often each class is expected to come next. Deterministic: it depends on the order of what it is told alone.
 
-    >>> prior = Stream((0.5, 0.5), half_life=1.0, settled=0.5)
+    >>> prior = Stream((0.5, 0.5), half_life=1.0, settled=0.5, pull=0.01)
     >>> prior.learn(np.array([[1.0, 0.0]]))
     >>> prior.pi.round(4).tolist()
     [0.75, 0.25]
     >>> prior.learn(np.array([[0.75, 0.25]]))  # believed as often as it is expected: only the pull is felt
     >>> prior.pi.round(4).tolist()
-    [0.7475, 0.2525]
+    [0.7488, 0.2512]
     """
 
-    def __init__(self, start: Sequence[float], half_life: float = inf, settled: float = 1.0) -> None:
+    def __init__(
+        self, start: Sequence[float], half_life: float = inf, settled: float = 1.0, pull: float = PULL
+    ) -> None:
         """`start`: [C], positive, in any unit. `half_life`: in rows; without an end nothing is ever learnt.
-        `settled`: the share of the doubt that evidence settles, above 0 and at most 1."""
+        `settled`: the share of the doubt that evidence settles, above 0 and at most 1. `pull`: 0 or more."""
         given = np.array(start, dtype=np.float64)
         self._start: Floats = given / given.sum()
         self._mean = self._start.copy()
         self._learns = half_life < inf
         self._slowest: float = 1.0 - 2.0 ** (-1.0 / half_life)
-        self._pull = PULL * (1.0 - settled) / settled
+        self._pull = pull
         self._least = FLOOR / len(given) if self._learns else 0.0
         self._rows = 2.0 * BEGIN / settled
         self.pi: Floats = self._floored()

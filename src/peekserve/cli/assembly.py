@@ -194,6 +194,8 @@ def scheduler_spec(settings: ServerSettings) -> SchedulerSpec:
         remember_rows=settings.limits.remembered_rows,
         normalise=settings.normalise,
         beliefs=settings.beliefs,
+        escalate=settings.escalate,
+        escalate_gain=settings.escalate_gain,
     )
 
 

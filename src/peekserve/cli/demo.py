@@ -34,16 +34,25 @@ from peekserve.runtimes.onnx import OnnxRuntime
 from peekserve.sim.driver import SimWorker
 from peekserve.sim.world import Recorded, RecordedWorld
 
-POLICIES = ("maxacc-edf", "lo-edf", "lo-priority", "grouped", "sneakpeek")
-SHOWN = "sneakpeek"
+POLICIES = ("maxacc-edf", "lo-edf", "lo-priority", "grouped", "sneakpeek", "horizon")
+SHOWN = "horizon"
 
 # Passes over the policies, each on arrivals of its own: what the machine does beside them in one minute falls on all
-# alike. The policies that the comparison is about run in every pass, the others in the first two.
+# alike. The policies that the comparison is about run in every pass, the others in the first alone.
 PASSES = 3
-OTHERS_PASSES = 2
+OTHERS_PASSES = 1
 # Simulations of each live run, each with other draws of what the machine does: with many swaps much is luck.
 SIMULATED = 3
-IN_EVERY_PASS = ("lo-edf", "lo-edf+aware+sc", "lo-priority", "grouped+aware", "sneakpeek-sc", "sneakpeek")
+IN_EVERY_PASS = (
+    "lo-edf",
+    "lo-edf+aware+sc",
+    "grouped+aware",
+    "sneakpeek-sc",
+    "sneakpeek",
+    "sneakpeek+calibrated",
+    "horizon-escalate",
+    "horizon",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +239,7 @@ class Demo:
             }
             print(json.dumps(told))
             return
-        self._console.print(tables.policies(rows, simulated, list(ready.applications)))
+        self._console.print(tables.policies(rows, simulated))
         self._console.print(tables.recalls(rows, ready.applications))
         self._console.print(tables.paired(differences(rows)))
         reasons = Counter(r.reason.value for r in rows[SHOWN])

@@ -7,8 +7,8 @@ from rich.table import Table
 
 Json = Mapping[str, Any]
 
-_NUMBERS = ("finish", "value", "utility", "others", "loss")
-WIDE = 96  # below this the value is left out, so that the rest fits eighty columns
+# The terminal's columns below which each is left out, so that the rest, and the reason above all, can be read.
+_NUMBERS = {"finish": 76, "value": 96, "utility": 66, "others": 80, "loss": 0}
 _STYLES = {"chosen": "bold", "better": "red"}
 
 
@@ -23,10 +23,10 @@ def explained(row: Json, width: int) -> Table:
     )
     for column in ("choice", "where"):
         table.add_column(column, no_wrap=True)
-    numbers = [name for name in _NUMBERS if name != "value" or width >= WIDE]
+    numbers = [name for name, least in _NUMBERS.items() if width >= least]
     for column in numbers:
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("why")
+    table.add_column("why", no_wrap=True)
     for choice in (row["chosen"], *row["alternatives"]):
         told = _told(choice)
         line = (_choice(choice), _where(choice), *(told[name] for name in numbers), choice["why"])

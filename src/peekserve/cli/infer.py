@@ -42,7 +42,7 @@ def infer(
     }
     parameters = {"deadline_ms": deadline_ms, "explain": True if explain else None}
     request["parameters"] = {name: value for name, value in parameters.items() if value is not None}
-    told = ask(address, path, request, as_json)
+    told = ask(address, path, request, as_json, "outputs")
     if told is None:
         return 1
     if as_json:

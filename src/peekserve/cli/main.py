@@ -54,6 +54,9 @@ def serve(
     beliefs: Annotated[
         str | None, typer.Option(help="calibrated or dirichlet; what goes with the policy.")
     ] = None,
+    escalate: Annotated[
+        str | None, typer.Option(help="on or off: ask another model where it may gain; auto.")
+    ] = None,
     planning: Annotated[
         str | None, typer.Option(help="rolling, window(100ms) or window(100ms, rebalance=20ms).")
     ] = None,
@@ -65,7 +68,7 @@ def serve(
     from peekserve.cli.serve import serve as run
 
     given = {"http": http, "grpc": grpc, "planning": planning, "journal": journal, "state": state}
-    given["policy.name"], given["beliefs"] = policy, beliefs
+    given |= {"policy.name": policy, "beliefs": beliefs, "escalate": escalate}
     flags = {key: value for key, value in given.items() if value is not None}
     for pair in set_ or ():
         key, equals, value = pair.partition("=")
@@ -133,7 +136,7 @@ def simulate(
     repo: Repo,
     policy: Annotated[
         str, typer.Option(help="One policy or several, with commas.")
-    ] = "lo-edf,grouped,sneakpeek",
+    ] = "lo-edf,grouped,sneakpeek,horizon",
     rate: Annotated[
         float, typer.Option(help="Requests per second, all applications together.", min=0.01)
     ] = 200.0,
@@ -183,7 +186,7 @@ def experiment(
 @app.command()
 def schedule(
     window: Annotated[Path, typer.Argument(help="A window written as JSON (docs/windows.md).")],
-    policy: Annotated[str, typer.Option(help="A policy, several with commas, or all.")] = "sneakpeek",
+    policy: Annotated[str, typer.Option(help="A policy, several with commas, or all.")] = "horizon",
     option: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER, an option of the policy.")] = None,
     rows: Annotated[list[int] | None, typer.Argument(help="With --explain: these rows alone.")] = None,
     explain: Annotated[

@@ -28,7 +28,7 @@ from peekserve.domain.profile import Quality, Timing
 from peekserve.errors import InvalidConfiguration
 from peekserve.peeking.base import Counts
 from peekserve.peeking.choosing import Choice
-from peekserve.peeking.peek import calibrate, profile_peek
+from peekserve.peeking.peek import calibrate, profile_peek, strangers
 from peekserve.profiling.device import fingerprint
 from peekserve.profiling.measure import BATCH_SIZES, Effort, measure_quality, measure_timing, steps
 from peekserve.profiling.neighbour import busy
@@ -109,6 +109,8 @@ class Session:
                 "name an archive under 'validation:' or write a profile for each variant"
             )
         samples = sample_inputs(app, validation)
+        # An older version measured less of it. How models and votes err together is known of one session only.
+        self._again = self._again or self._outdated()
         votes = self._profile_peek(validation)
         answers: list[npt.NDArray[np.int64]] = []
         for variant in app.variants:
@@ -159,11 +161,19 @@ class Session:
         key = peek_key(self._app, spec) if spec is not None else ""
         calibration = self._store.calibration(key, self._validation_sha)
         if calibration is not None:
-            expected = self._app.expected
-            known = with_share(
-                calibration, votes.counts, said, validation.labels, validation.groups, expected
-            )
+            rows = votes.rows
+            groups = None if validation.groups is None else validation.groups[rows]
+            labels, expected = validation.labels[rows], self._app.expected
+            known = with_share(calibration, votes.counts[rows], said[:, rows], labels, groups, expected)
             self._store.put_calibration(key, self._validation_sha, known)
+
+    def _outdated(self) -> bool:
+        """Was the peek calibrated without its pull?"""
+        spec = self._app.peek
+        if spec is None:
+            return False
+        kept = self._store.calibration(peek_key(self._app, spec), self._validation_sha)
+        return kept is not None and kept.pull is None
 
     def _knows_quality(self, key: str, votes: "_Votes | None") -> bool:
         kept = self._store.quality(key, self._validation_sha)
@@ -179,10 +189,13 @@ class Session:
         if spec is None or peek is None or validation is None:
             return None
         key, sha = peek_key(self._app, spec), self._validation_sha
+        reference = labelled_of(spec.reference, self._app)
+        known = reference.groups if reference is not None else None
+        rows = strangers(validation.rows, validation.groups, known)
         calibration = self._store.calibration(key, sha)
         if not self._again and calibration is not None and self._store.peek_quality(key, sha) is not None:
             counts = peek.look(validation.inputs, validation.lengths)
-            return _Votes(votes_key(self._app, spec, sha), counts, calibration.edges)
+            return _Votes(votes_key(self._app, spec, sha), counts, calibration.edges, rows)
         profile = profile_peek(
             peek,
             self._app.prior,
@@ -195,25 +208,26 @@ class Session:
         self._store.put_peek_latency(key, fingerprint(), profile.latency)
         if not profile.votes.any():
             return None
-        reference = labelled_of(spec.reference, self._app)
-        known = reference.groups if reference is not None else None
         calibration = calibrate(self._app, profile.votes, validation.labels, validation.groups, known)
         self._store.put_calibration(key, sha, calibration)
-        return _Votes(votes_key(self._app, spec, sha), profile.votes, calibration.edges)
+        return _Votes(votes_key(self._app, spec, sha), profile.votes, calibration.edges, rows)
 
 
 @dataclass(frozen=True, slots=True)
 class _Votes:
-    """The peek's votes on the validation data, float64 [n, C], and what is kept under the key of such votes."""
+    """The peek's votes on the validation data, float64 [n, C], and what is kept under the key of such votes. `rows`:
+    bool [n], the samples that tell what votes are worth (peeking.peek.strangers)."""
 
     key: str
     counts: Counts
     edges: tuple[float, ...]
+    rows: npt.NDArray[np.bool_]
 
     def recalls(
         self, quality: Quality, labels: npt.NDArray[np.integer], said: npt.NDArray[np.integer]
     ) -> tuple[tuple[float, ...], ...]:
-        return recalls_by_agreement(quality.recall, labels, said, self.counts, self.edges)
+        own = self.rows
+        return recalls_by_agreement(quality.recall, labels[own], said[own], self.counts[own], self.edges)
 
 
 def table(app: Application, device: str) -> Table:
@@ -263,6 +277,8 @@ def notes(app: Application, choice: Choice | None) -> list[str]:
             f"{known.temperature * known.most:.2f}; log loss {known.loss:.3f}, of uncalibrated votes "
             f"{known.loss_before:.3f}, on {known.fitted_on} rows"
         )
+        if known.fusion == 0.0:
+            told.append("fusion: not shown to be right more often; models answer by themselves")
     elif app.peek is not None:
         told.append("peek: never calibrated; its votes are added to the prior, as SneakPeek adds them")
     if app.score is not Score.ACCURACY:

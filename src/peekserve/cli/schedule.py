@@ -1,5 +1,6 @@
 """`peekserve schedule`: a written window, planned by one policy or by several, and what the plans are worth."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from peekserve.core.catalogue import Catalogue
 from peekserve.core.fleet import Fleet
 from peekserve.domain.messages import Plan
 from peekserve.domain.request import Request
-from peekserve.errors import InvalidConfiguration, TooLarge
+from peekserve.errors import DataUnavailable, InvalidConfiguration, TooLarge
 from peekserve.policies import POLICIES, SWITCHES, Switches, make
 from peekserve.policies.base import View
 from peekserve.policies.explain import explain
@@ -88,8 +89,9 @@ def schedule(
     is NAME=NUMBER, or POLICY.NAME=NUMBER where there are several. `explaining`: the rows to explain, none named for
     all of them, None for nothing.
 
-    Raises InvalidConfiguration for what is wrong in the file or in an option, TooLarge where `optimal` is asked
-    alone and cannot say.
+    A policy whose extra is not installed is left out, with a note, unless it was named. Raises InvalidConfiguration for
+    what is wrong in the file or in an option, TooLarge where `optimal` is asked alone and cannot say, DataUnavailable
+    where a policy that was named lacks its extra.
     """
     window = read_window(path)
     view = view_of(window)
@@ -100,6 +102,10 @@ def schedule(
     for name in names:
         try:
             found.append(planned(window, view, name, given[name], rows))
+        except DataUnavailable as error:
+            if policy != "all":
+                raise
+            print(f"{name} is left out: {error}", file=sys.stderr)
         except TooLarge as error:
             if len(names) == 1:
                 raise

@@ -68,15 +68,15 @@ def simulate(
     workload = Workload(applications, labelled, arrivals)
     world = RecordedWorld(applications, recorded, jitter=True)
     workers = [SimWorker(slot.name, slot.device, slot.budget_bytes) for slot in slots]
-    rows = {}
+    rows, plain, own = {}, scheduler_spec(settings), settings.policy.name
     for policy in track(policies, "simulating", console=tell, transient=True, disable=as_json):
-        spec = replace(scheduler_spec(settings), policy=policy)
+        spec = replace(plain, policy=policy, policy_options=plain.policy_options if policy == own else {})
         rows[policy] = workload.simulate(spec, world, workers, seed)
     if as_json:
         told = rows_as_json(rows, {}, applications)
         print(json.dumps({"policies": told, "rate": rate, "seconds": seconds, "seed": seed}))
     else:
         out = console()
-        out.print(tables.policies(rows, {}, list(applications), title="Realised utility, simulated"))
+        out.print(tables.policies(rows, {}, title="Realised utility, simulated"))
         out.print(tables.recalls(rows, applications))
     return 0

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -74,19 +75,17 @@ def _decision(row: Row, who: str) -> Text:
 def policies(
     rows: Mapping[str, Sequence[Row]],
     simulated: Mapping[str, Sequence[Row]],
-    apps: Sequence[str],
     title: str = "Realised utility, live",
 ) -> Table:
-    """One line for each policy, live beside simulated if both ran; utility by application at the end."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    """One line for each policy, live beside simulated if both ran. It fits eighty columns."""
+    table = _table(title)
     table.add_column("policy", no_wrap=True)
-    beside = ("simulated",) if simulated else ()
-    for column in ("utility", "95%", *beside, "accuracy", "in time", "by peek", "p95", *sorted(apps)):
-        table.add_column(column, justify="right", no_wrap=column == "95%")
+    beside = ("simu-\nlated",) if simulated else ()
+    for column in ("utility", "95%", *beside, "accuracy", "in\ntime", "by\npeek", "p95\nms"):
+        table.add_column(column, justify="right", no_wrap=True)
     best = max(summary(r).utility for r in rows.values())
     for name, policy_rows in rows.items():
         s = summary(policy_rows)
-        each = [summary([r for r in policy_rows if r.application == app]).utility for app in sorted(apps)]
         table.add_row(
             name,
             f"{s.utility:.3f}",
@@ -95,63 +94,79 @@ def policies(
             f"{s.accuracy:.3f}",
             f"{s.deadlines_met:.1%}",
             f"{s.by_peek:.1%}",
-            f"{s.p95_s * 1e3:.0f} ms",
-            *(f"{u:.3f}" for u in each),
+            f"{s.p95_s * 1e3:.0f}",
             style="bold green" if s.utility == best else None,
         )
-    live = "simulated: the same scheduler and arrivals in pretended time, batches at the pace that they had live.\n"
-    table.caption = (live if simulated else "") + (
-        "utility: a right answer in time, weighed by its class; accuracy: share of the answers that are right.\n"
-        "aware: expected accuracy from a peek at each request; sc: the peek may answer (short-circuit).\n"
-        "Without sc a request that nothing can answer in time is turned away; all drop doomed work and merge batches."
-    )
-    table.caption_justify = "left"
+    table.caption = (_BESIDE if simulated else "") + _WORDS
     return table
+
+
+_BESIDE = """simulated: the same scheduler and arrivals in pretended time, batches at the
+pace that they had live.
+"""
+_WORDS = """utility: a right answer in time, weighed by its class; accuracy: right ones
+among the answers. aware: expected accuracy from a peek at each request; sc:
+the peek may answer (short-circuit). Without sc a request that nothing can
+answer in time is turned away. All drop doomed work and merge batches.
+calibrated: beliefs by measured votes, as horizon has them; -escalate: no row
+is asked of a second model."""
 
 
 def recalls(rows: Mapping[str, Sequence[Row]], applications: Mapping[str, Application]) -> Table:
-    """What a mean hides: of each application the class that each policy finds least often, and, where classes are
-    weighed, the one that weighs most."""
-    table = Table(title="Found in time, by class", title_justify="left", header_style="bold")
+    """What a mean hides, application by application: the class that each policy finds least often, and, where classes
+    are weighed, the one that weighs most."""
+    table = _table("By application")
     table.add_column("policy", no_wrap=True)
-    weighed = {name for name, app in applications.items() if len(set(app.weights)) > 1}
+    table.add_column("utility", justify="right", no_wrap=True)
+    heavy = any(len(set(app.weights)) > 1 for app in applications.values())
+    for column in ("worst class", "heaviest class") if heavy else ("worst class",):
+        table.add_column(column, overflow="fold")
+        table.add_column("found", justify="right", no_wrap=True)
+        table.add_column("95%", no_wrap=True)
     for name in sorted(applications):
-        table.add_column(f"{name}: worst")
-        if name in weighed:
-            table.add_column(f"{name}: heaviest")
-    for policy, policy_rows in rows.items():
-        own = named(policy_rows, applications)
-        line = []
-        for name in sorted(applications):
-            line.append(_found(worst(own, name)))
-            if name in weighed:
-                line.append(_found(heaviest(own, name)))
-        table.add_row(policy, *line)
-    table.caption = (
-        "Of all rows that truly are of a class, the share answered so and in time, with Wilson's 95% interval.\n"
-        "Every row counts as one here, whatever its class weighs in the utility. All classes: --json."
-    )
-    table.caption_justify = "left"
+        table.add_row(Text(name, "bold"))
+        for policy, policy_rows in rows.items():
+            own = named(policy_rows, applications)
+            utility = summary([r for r in policy_rows if r.application == name]).utility
+            line = [*_found(worst(own, name)), *(_found(heaviest(own, name)) if heavy else ())]
+            table.add_row(f"  {policy}", f"{utility:.3f}", *line)
+    table.caption = """found: of all rows that truly are of the class, the share answered
+so and in time, with Wilson's interval. Every row counts as one
+there, whatever its class weighs. All classes: --json."""
     return table
 
 
-def _found(one: Named | None) -> Text:
+def _found(one: Named | None) -> tuple[Text, str, str]:
     """A class may be named like markup, so this is none."""
     if one is None:
-        return Text("")
+        return Text(""), "", ""
     low, high = one.recall.found_interval
-    return Text(f"{one.name} {one.recall.found_share:.2f} ({low:.2f}..{high:.2f})")
+    return Text(one.name), f"{one.recall.found_share:.2f}", f"{low:.2f}..{high:.2f}"
 
 
 def paired(found: Sequence[Difference]) -> Table:
-    """Paired differences over the same arrivals, with their intervals."""
-    table = Table(title="Who leads whom, request by request", title_justify="left", header_style="bold")
-    for column in ("policy", "against", "difference", "95%", "", "what it shows"):
-        table.add_column(column)
+    """Paired differences over the same arrivals, with their intervals, and what each shows below its names."""
+    table = _table("Who leads whom, request by request")
+    table.add_column("policy - against", overflow="fold")
+    for column in ("difference", "95%", ""):
+        table.add_column(column, no_wrap=True)
     for d in found:
         sign = "ahead" if d.low > 0 else "behind" if d.high < 0 else "not separated"
         colour = {"ahead": "green", "behind": "red"}.get(sign, "yellow")
-        table.add_row(
-            d.name, d.against, f"{d.mean:+.3f}", f"{d.low:+.3f}..{d.high:+.3f}", Text(sign, colour), d.what
-        )
+        who = Text(f"{d.name} - {d.against}\n").append(f"  {d.what}", "dim")
+        table.add_row(who, f"{d.mean:+.3f}", f"{d.low:+.3f}..{d.high:+.3f}", Text(sign, colour))
     return table
+
+
+def _table(title: str) -> Table:
+    """Many columns in a narrow terminal: no lines between them."""
+    return Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )

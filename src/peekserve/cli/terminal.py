@@ -13,4 +13,5 @@ def console(stderr: bool = False) -> Console:
     """A console of the terminal's width, or a wide one where output goes into a file or a pipe."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else _WIDE
-    return Console(stderr=stderr, highlight=False, width=width)
+    # No pictures: what stands between two colons is a line of a file (`:100:`) or a name.
+    return Console(stderr=stderr, highlight=False, emoji=False, width=width)

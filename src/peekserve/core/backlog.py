@@ -13,7 +13,7 @@ from peekserve.awareness.fusion import UNASKED
 from peekserve.core.alarms import Alarms
 from peekserve.core.beliefs import Belief
 from peekserve.core.catalogue import Catalogue, frozen
-from peekserve.core.columns import FREE, PENDING, RUNNING, WAITING, Columns
+from peekserve.core.columns import FREE, PENDING, REALS, RUNNING, WAITING, WHOLES, Columns
 from peekserve.domain.request import Request
 from peekserve.domain.utility import Penalty, PenaltyKind
 from peekserve.errors import InvariantBroken, UnknownVariant
@@ -23,6 +23,12 @@ Slots = npt.NDArray[np.int64]
 
 NONE: Slots = np.zeros(0, np.int64)
 
+# Where the columns of a view stand.
+_ARRIVED_AT, _DUE_AT, _DEADLINE_S, _WIDTH_S, _INSTANT = (
+    REALS.index(name) for name in ("arrived_at", "due_at", "deadline_s", "width_s", "instant")
+)
+_LANE, _PENALTY, _LIKELY = (WHOLES.index(name) for name in ("lane", "penalty", "likely"))
+
 
 class Backlog(Columns):
     """Columns over slots. `state`: FREE, PENDING (its peek is still expected), WAITING or RUNNING.
@@ -30,9 +36,9 @@ class Backlog(Columns):
     `due_at` has the whole margin taken off: plans keep it. `told_at` has half of it: when a row that still runs
     is given up, because its client must hear something in time. What ends in between was planned a little too
     tightly and is not lost. `granted`: the policy chose the peek's answer for this row, which is given when
-    nothing better came in time. `looked`: evidence came for it. `said`: the class that each variant named that it was
-    asked, UNASKED for the others. `in_hand`: a model has answered it, and it waits or runs for another of those that
-    `gains` names (core/escalation.py).
+    nothing better came in time. `looked`: there are votes for it. `said`: the class that each variant named that it was
+    asked, UNASKED for the others; `first`: which was asked first. `in_hand`: a model has answered it, and it waits or
+    runs for another of those that `gains` names (core/escalation.py).
     """
 
     def __init__(self, catalogue: Catalogue, beliefs: Sequence[Belief], capacity: int = 64) -> None:
@@ -82,7 +88,7 @@ class Backlog(Columns):
             request.arrived_at, due_at, request.due_at - margin_s / 2, request.deadline_s, quickest, doom_at,
             request.arrived_at, width, np.nan,
         )  # fmt: skip
-        self._wholes[at] = (a, self._catalogue.lane(a, request.bucket), kind, -1, 0)
+        self._wholes[at] = (a, self._catalogue.lane(a, request.bucket), kind, -1, 0, UNASKED)
         unseen = self._beliefs[a].unseen()
         self.theta[at], self.accuracy[at] = 0.0, 0.0
         self.theta[at, : len(app.classes)] = unseen.theta
@@ -123,7 +129,7 @@ class Backlog(Columns):
         self.accuracy[at, : seen.accuracy.shape[1]] = seen.accuracy
         self.instant[at] = seen.instant
         self.likely[at] = seen.likely
-        self.looked[at] = True
+        self.looked[at] = np.add.reduce(counts, axis=1) > 0.0
         for s in slots:
             doom_at = self.due_at[s] - self.quickest_s[s]
             if self.doom_at[s] < np.inf and self.doom_at[s] != doom_at:
@@ -280,22 +286,27 @@ class Backlog(Columns):
     ) -> View:
         """What a policy may see of these rows. `enabled`: bool [lanes, V], variants that can be run at
         all."""
-        lane = self.lane[slots]
+        # All columns of a kind at once, each then in a piece. `take` is three times as fast as brackets on whole rows.
+        reals = frozen(self._reals.take(slots, axis=0).T.copy())
+        wholes = frozen(self._wholes.take(slots, axis=0).T.copy())
+        lane = wholes[_LANE]
         return View(
             now=now,
             lanes=self._catalogue.lanes,
             workers=workers,
-            lane=frozen(lane),
-            arrived_at=frozen(self.arrived_at[slots]),
-            due_at=frozen(self.due_at[slots]),
-            deadline_s=frozen(self.deadline_s[slots]),
-            penalty=frozen(self.penalty[slots]),
-            width_s=frozen(self.width_s[slots]),
+            lane=lane,
+            arrived_at=reals[_ARRIVED_AT],
+            due_at=reals[_DUE_AT],
+            deadline_s=reals[_DEADLINE_S],
+            penalty=wholes[_PENALTY],
+            width_s=reals[_WIDTH_S],
             tables=self._catalogue.tables,
-            accuracy=frozen(self.accuracy[slots]),
-            allowed=frozen(self.allowed[slots] & self.gains[slots] & enabled[lane]),
-            instant=frozen(self.instant[slots]),
-            likely=frozen(self.likely[slots]),
+            accuracy=frozen(self.accuracy.take(slots, axis=0)),
+            allowed=frozen(
+                self.allowed.take(slots, axis=0) & self.gains.take(slots, axis=0) & enabled.take(lane, axis=0)
+            ),
+            instant=reals[_INSTANT],
+            likely=wholes[_LIKELY],
         )
 
     def check(self) -> None:

@@ -20,7 +20,7 @@ from peekserve.awareness.agreement import agreement
 from peekserve.awareness.calibrate import calibrated
 from peekserve.awareness.estimate import leading, likely, normalised, worth
 from peekserve.awareness.posterior import check_counts, posterior_mean
-from peekserve.awareness.priors import Stream
+from peekserve.awareness.priors import PULL, Stream
 from peekserve.awareness.recalls import Recalls
 from peekserve.core.catalogue import Catalogue
 from peekserve.domain.application import Application, Score
@@ -44,7 +44,11 @@ class Seen:
 
 
 class Belief(Protocol):
-    """One application's."""
+    """One application's. `judges_itself`: the peek's own answer is valued by the belief in it, and not by the peek's
+    profile."""
+
+    @property
+    def judges_itself(self) -> bool: ...
 
     def unseen(self) -> Seen:
         """One row that nothing is known of."""
@@ -75,6 +79,8 @@ class Belief(Protocol):
 class Dirichlet:
     """SneakPeek's (sections 4.2 and 5.3.1): votes added to the application's prior, the profile's recalls, and the
     peek judged by its own profile, never by its own belief. It learns nothing."""
+
+    judges_itself = False
 
     def __init__(self, catalogue: Catalogue, application: int) -> None:
         app = catalogue.applications[application]
@@ -112,6 +118,8 @@ class Calibrated:
     Every row that evidence came for counts once for the mix, whoever brought the evidence and whatever variant the
     client pinned: they are rows of this stream. Rows that are still waiting keep the belief that they got.
     """
+
+    judges_itself = True
 
     def __init__(self, catalogue: Catalogue, application: int, calibration: Calibration) -> None:
         app = catalogue.applications[application]
@@ -165,7 +173,8 @@ class Calibrated:
         self._stream.correct(label, theta)
         if variant is not None and self._counts_answers:
             self._recalls.confirm(variant, label, said == label)
-            self._worth = self._valued()
+            # Nothing else has moved: to value all tables anew would cost more than all the rest of a lesson.
+            self._worth[:, label, variant] = self._recalls.tables[:, variant, label] * self._weights[label]
         self._unseen = None
 
     def _own(self, theta: Floats) -> Floats:
@@ -199,7 +208,8 @@ def stream_prior(app: Application, calibration: Calibration) -> Stream:
     start = app.expected or calibration.frequencies
     if app.prior_learns is None:
         return Stream(start)
-    return Stream(start, app.prior_learns.half_life, calibration.settled)
+    pull = PULL if calibration.pull is None else calibration.pull
+    return Stream(start, app.prior_learns.half_life, calibration.settled, pull)
 
 
 def _summed(theta: Floats, values: Floats) -> Floats:

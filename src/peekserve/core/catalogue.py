@@ -40,9 +40,9 @@ class Catalogue:
 
     `recall`: one float64 [V, C] for each application, what an answer of each variant is worth on a row of each class
     by the application's own score (awareness/scores.py): its recall, for accuracy. `instant`: what the peek's answer
-    is worth. `scale`: what both, and the lanes' `profiled`, were multiplied by: 1, or with `normalise` one over the
-    profiled value of the application's best variant, so that applications whose models are all weak count as much as
-    others (SneakPeek, footnote 2). Beliefs are then told in that unit.
+    is worth by its profile. `scale`: what both, and the lanes' `profiled`, were multiplied by: 1, or with `normalise`
+    one over the profiled value of the application's best variant, so that applications whose models are all weak count
+    as much as others (SneakPeek, footnote 2). Beliefs are then told in that unit.
     """
 
     def __init__(self, applications: Iterable[Application], normalise: bool = False) -> None:
@@ -61,7 +61,8 @@ class Catalogue:
         tables = [q.penalty for app in self.applications for _, q in app.queries]
         self._tables_of = {p: i for i, p in enumerate(t for t in tables if t.kind is PenaltyKind.TABLE)}
         self.tables = PenaltyTables.of(list(self._tables_of))
-        # The peek's answer is worth its own profile, never its own belief (SneakPeek, section 5.3.1).
+        # With SneakPeek's beliefs the peek's answer is worth its own profile, never its own belief (section 5.3.1);
+        # calibrated ones judge it themselves (core/beliefs.py).
         self.instant = tuple(
             k * profiled(app.peek.quality, app.weights, app.score)
             if app.peek and app.peek.quality

@@ -18,7 +18,7 @@ REALS = (
     "width_s",
     "instant",
 )
-WHOLES = ("application", "lane", "penalty", "likely", "attempts")
+WHOLES = ("application", "lane", "penalty", "likely", "attempts", "first")
 
 
 class Columns:
@@ -43,6 +43,7 @@ class Columns:
     instant: npt.NDArray[np.float64]
     likely: npt.NDArray[np.int32]
     attempts: npt.NDArray[np.int32]
+    first: npt.NDArray[np.int32]
     granted: npt.NDArray[np.bool_]
     in_hand: npt.NDArray[np.bool_]
     looked: npt.NDArray[np.bool_]

@@ -12,7 +12,8 @@ An answer in hand is never lost: it is given when the row's batch fails or its w
 more, and at the latest when the row would otherwise be given up, which is before its deadline.
 
 Who names a variant gets that one's own answer. An application takes part if its peek was calibrated, the confusions of
-all its variants are known, and plain accuracy is what it wants: other scores do not value a belief by its best class.
+all its variants are known, fused answers were not found to be no better than a model's own (a share of 0), and plain
+accuracy is what it wants: other scores do not value a belief by its best class.
 """
 
 from collections.abc import Sequence
@@ -60,6 +61,8 @@ class Escalation:
         self._ledger = ledger
         self._offer = offer
         self._gain = gain
+        # Rows with an answer in hand may wait for what no plan has a place for.
+        self.undecided = False
         self._fusions = tuple(
             fusion_of(app, k) for app, k in zip(catalogue.applications, catalogue.scale, strict=True)
         )
@@ -85,6 +88,7 @@ class Escalation:
         classes, variants = len(fusion.weights), len(lane.variants)
         prior = backlog.belief(lane.application).unseen().theta[0]
         theta, looked = backlog.theta[slots, :classes], backlog.looked[slots]
+        backlog.first[slots[~backlog.in_hand[slots]]] = batch.variant
         backlog.said[slots, batch.variant] = event.scores[rows.places].argmax(axis=1)
         said = backlog.said[slots, :variants]
         belief = fusion.belief(theta, prior, looked, said)
@@ -102,6 +106,7 @@ class Escalation:
             entry = ledger.open[ref.request_id]
             if gains[n].any():
                 entry.in_hand[ref.row] = answer
+                self.undecided = True
                 quickest_s = float(self._offer.fastest_s(batch.lane)[gains[n]].min())
                 backlog.keep(
                     int(slots[n]), expected[n], gains[n], float(value[n]), int(probable[n]), quickest_s
@@ -124,6 +129,7 @@ class Escalation:
     def left_out(self, plan: Plan, slots: npt.NDArray[np.int64], now: float) -> None:
         """This plan was made for these rows: those that stand in none of its batches are answered with what is in
         hand."""
+        self.undecided = False
         backlog = self._backlog
         left = backlog.in_hand[slots] & (backlog.state[slots] == WAITING)
         if not left.any():
@@ -150,7 +156,12 @@ def fusion_of(app: Application, scale: float = 1.0) -> Fusion | None:
     accuracies are multiplied by (core.catalogue)."""
     calibration = calibration_of(app)
     qualities = [v.quality for v in app.variants]
-    if calibration is None or app.peek is None or app.score is not Score.ACCURACY:
+    if (
+        calibration is None
+        or app.peek is None
+        or app.score is not Score.ACCURACY
+        or calibration.fusion == 0.0
+    ):
         return None
     known = [q for q in qualities if q is not None and q.confusion]
     if len(known) < len(qualities):

@@ -3,8 +3,8 @@
 A row's fate is decided when the batch that it is in is committed, or when a plan takes the peek's answer for it. What
 was known and planned then is kept, and the words are found from it when the request is answered: so no batch waits for
 them, and a row that is planned again and again is explained once, by the plan that counted. Requests that do not ask
-pay nothing. Those that do are bounded twice: in rows, and in how many changed plans are valued in one turn, whoever
-asks.
+pay nothing. Those that do are bounded: in rows; in how many changed plans are valued, in one turn and in the long run,
+whoever asks, since everybody's answers and the next batch wait for it; and in time, so that words make no answer late.
 """
 
 import json
@@ -20,8 +20,11 @@ from peekserve.policies.moves import Work
 
 # Rows of one request, the first ones.
 MOST_ROWS = 8
-# In one turn. One costs 30 to 180 microseconds, the more the longer the queues (docs/protocol.md).
-MOST_PLANS = 200
+# Changed plans in one turn, and in each second. One costs 30 to 180 microseconds, the more the longer the queues
+# (docs/protocol.md): that is 10 milliseconds at once, and a tenth of the time.
+MOST_PLANS = 64
+PLANS_PER_S = 500.0
+PLAN_S = 200e-6
 # A model's answer that a row already has, where a plan sees the peek's.
 IN_HAND = "in hand"
 
@@ -47,12 +50,13 @@ class Explaining:
         own = getattr(policy, "switches", None)
         # A policy without any, such as a test's, is judged by each row's own belief.
         self._switches = own if isinstance(own, Switches) else Switches(aware=True, short_circuit=True)
-        self._asked: dict[str, tuple[float, dict[int, _Decided]]] = {}
+        self._asked: dict[str, tuple[Request, dict[int, _Decided]]] = {}
+        self._left, self._told_at = float(MOST_PLANS), 0.0
 
     def heard(self, request: Request) -> None:
         """A request came."""
         if request.explain:
-            self._asked[request.id] = request.arrived_at, {}
+            self._asked[request.id] = request, {}
 
     def decided(self, view: View, plan: Plan, slots: Slots, whole: bool) -> None:
         """This plan was made of this view; the slots are its rows. `whole`: every batch will be run, not only the
@@ -66,22 +70,28 @@ class Explaining:
             if asked is not None and backlog.row[slot] < MOST_ROWS:
                 asked[1][backlog.row[slot]] = _Decided(view, plan, row, bool(backlog.in_hand[slot]))
 
-    def told(self, commands: list[Command]) -> list[Command]:
+    def told(self, commands: list[Command], now: float) -> list[Command]:
         """The same commands, each answer to a request that asked with its explanation."""
         if not self._asked:
             return commands
-        work = Work(MOST_PLANS)
-        return [self._with_words(c, work) if isinstance(c, Answer) else c for c in commands]
+        self._left = min(self._left + (now - self._told_at) * PLANS_PER_S, MOST_PLANS)
+        self._told_at = now
+        return [self._with_words(c, now) if isinstance(c, Answer) else c for c in commands]
 
-    def _with_words(self, answer: Answer, work: Work) -> Answer:
+    def _with_words(self, answer: Answer, now: float) -> Answer:
         asked = self._asked.pop(answer.request_id, None)
         if asked is None or not answer.rows:
             return answer
-        arrived_at, decided = asked
+        request, decided = asked
+        may = max(int(self._left), 0)
+        if request.due_at > now:  # half of the time that is left: the way back takes some, too
+            may = int(min(may, (request.due_at - now) / (2 * PLAN_S)))
+        work = Work(may)
         rows = [
-            self._words(arrived_at, decided.get(row), row, given, work)
+            self._words(request.arrived_at, decided.get(row), row, given, work)
             for row, given in enumerate(answer.rows[:MOST_ROWS])
         ]
+        self._left -= may - work.left
         return replace(answer, explanation=json.dumps({"rows": rows}, separators=(",", ":")))
 
     def _words(
@@ -89,6 +99,9 @@ class Explaining:
     ) -> Words:
         if decided is None:
             return _last(row, given)
+        if work.left <= 0:
+            return _last(row, given, Why.NOT_LOOKED_AT)
+        work.left -= 1  # the plan as it was is valued once for each row
         [found] = explain(decided.view, decided.plan, self._switches, [decided.row], work)
         kept = decided.in_hand and found.chosen.kind is Kind.PEEK
         if not kept and (found.chosen.kind, found.chosen.variant) != (_kind(given), given.variant):
@@ -111,9 +124,9 @@ def _decided(plan: Plan, whole: bool) -> Iterable[int]:
     yield from (int(row) for row in plan.instant)
 
 
-def _last(row: int, given: RowAnswer) -> Words:
-    """Of a row that no plan could place in time, or whose batch was lost: it got what there was."""
-    chosen: Words = {"kind": _kind(given).value, "why": Why.ALL_THERE_WAS.value}
+def _last(row: int, given: RowAnswer, why: Why = Why.ALL_THERE_WAS) -> Words:
+    """Only what it got: no plan could place it in time, or its batch was lost, or it is not looked at."""
+    chosen: Words = {"kind": _kind(given).value, "why": why.value}
     if given.variant is not None:
         chosen["variant"] = given.variant
     return {"row": row, "chosen": chosen, "alternatives": []}

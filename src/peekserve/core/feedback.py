@@ -83,10 +83,16 @@ class Feedback:
         counts: Floats | None,
         answer: RowAnswer,
         said: npt.NDArray[np.int16],
+        asked_first: int,
     ) -> None:
         """This row of a request of `rows` rows has its answer. `theta`: float64 [C], the belief before any variant was
         asked; `counts`: float64 [C], the evidence behind it. `said`: int16 [V or more], what each variant said whose
-        word is not the answer but a part of it; negative for the others."""
+        word is not the answer but a part of it, and `asked_first` the one that was asked before the others; negative
+        for the others, and where the answer is one model's own.
+
+        Of several that were asked only the first is ever judged by the true class. It was asked because of what was
+        believed before, the next ones because of what it said: their rows are the hard ones, and would be taken for
+        what they are worth on all."""
         app = self._catalogue.applications[application]
         if app.peek is None:
             self._watches[application].see_class(answer.label)
@@ -98,7 +104,7 @@ class Feedback:
         at = (first + of.row) % len(self._state)
         variant, own = PEEK, answer.label
         if answer.variant is not None:
-            variant = self._variants[application][answer.variant]
+            variant = asked_first if asked_first >= 0 else self._variants[application][answer.variant]
             own = int(said[variant]) if said[variant] >= 0 else answer.label
         classes = len(app.classes)
         self._state[at] = ANSWERED
@@ -135,8 +141,8 @@ class Feedback:
         slots = None if first is None else self._slots(first)
         if slots is None or (self._state[slots] == EMPTY).any():
             detail = (
-                f"no answered request {request_id[:80]!r} is remembered: there never was one, it ended without an "
-                f"answer, or it is not among the last {self._most} rows"
+                f"no answered request {request_id[:80]!r} is remembered: there was none since this server started, it "
+                f"ended without an answer, or it is not among the last {self._most} rows"
             )
             return Acknowledge(request_id, Verdict.UNKNOWN, detail=detail)
         a = int(self._wholes[slots[0], 0])
@@ -231,7 +237,8 @@ class Feedback:
             return min(max(answer.expected_accuracy / self._catalogue.scale[a], 0.0), 1.0)
         app = self._catalogue.applications[a]
         quality = app.variants[variant].quality if variant != PEEK else app.peek.quality if app.peek else None
-        if answer.source is Source.FUSED or quality is None:
+        own = answer.source is Source.PEEK and self._beliefs[a].judges_itself
+        if own or answer.source is Source.FUSED or quality is None:
             return float(answer.scores[answer.label])
         return min(float(np.cumsum(theta * np.array(quality.recall))[-1]), 1.0)
 

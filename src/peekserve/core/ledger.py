@@ -80,7 +80,8 @@ class Ledger:
         # Evidence that came when a model had answered already is not behind the belief.
         counts = entry.counts[row] if entry.counts is not None and self._backlog.looked[slot] else None
         of = RowRef(entry.request.id, row)
-        self._feedback.remember(of, entry.request.rows, a, theta, counts, answer, self._backlog.said[slot])
+        said, first = self._backlog.said[slot], int(self._backlog.first[slot])
+        self._feedback.remember(of, entry.request.rows, a, theta, counts, answer, said, first)
 
     def answer_by_peek(self, slot: int, now: float) -> None:
         """The peek's own answer: the belief as scores, and what its kind of belief makes of it (core/beliefs.py)."""

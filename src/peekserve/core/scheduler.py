@@ -170,7 +170,7 @@ class Scheduler:
             case _:
                 assert_never(event)
         self._set_timer(now)
-        return self._explaining.told(self._out)
+        return self._explaining.told(self._out, now)
 
     @property
     def open_requests(self) -> int:
@@ -256,6 +256,20 @@ class Scheduler:
         fresh = not self._options.planning.whole and workers != self._woken_for
         if workers and (self._plan_at <= now or fresh):
             self._plan_now(workers, now)
+        elif self._escalation is not None and self._escalation.undecided:
+            self._weigh(self._escalation, now)
+
+    def _weigh(self, escalation: Escalation, now: float) -> None:
+        """Rows with an answer in hand, and no worker can take them yet: those that a plan has no place for even on the
+        workers that are busy would wait for nothing."""
+        escalation.undecided = False
+        slots, workers = self._backlog.waiting(), self._fleet.available(now, INF)
+        if not workers:
+            return  # one that comes up again in time may still do
+        view = self._backlog.view(slots, now, self._fleet.view(workers, now), self._offer.enabled)
+        plan = self._policy.plan(view)
+        self._explaining.decided(view, plan, slots, whole=False)
+        escalation.left_out(plan, slots, now)
 
     def _plan_now(self, workers: list[str], now: float) -> None:
         self._plan_at = INF
@@ -361,6 +375,8 @@ class Scheduler:
                     at = min(at, self._plan_at, self._rebalance_at if self._held else INF)
             elif free:
                 at = min(at, self._plan_at)
+            elif self._escalation is not None and self._escalation.undecided and fleet.available(now, INF):
+                at = now
             at = min(at, fleet.next_available_at(now, lead))
         at = max(at, now)
         if at < INF and at != self._wake_at:

@@ -30,7 +30,7 @@ class SchedulerSpec:
     described at core.options and core.planning.
     """
 
-    policy: str = "sneakpeek"
+    policy: str = "horizon"
     switches: Switches | None = None
     policy_options: dict[str, float] = field(default_factory=dict)
     planning: str = "rolling"
@@ -89,16 +89,21 @@ class SchedulerSpec:
     @property
     def escalates(self) -> bool:
         """Are models' answers evidence, and may a row run again? Raises InvalidConfiguration where that is asked for of
-        a policy that would not weigh the answer in hand."""
+        a policy that would not weigh the answer in hand, or of windows, whose plans are carried out as made."""
         switches = SWITCHES.get(self.policy, Switches()) if self.switches is None else self.switches
         weighs = switches.aware and switches.short_circuit
         if self.escalate is None:
             goes_with = self.policy == "horizon" and named(self.beliefs, self.policy) == "calibrated"
-            return goes_with and weighs
+            return goes_with and weighs and not self._planning().whole
         if self.escalate and not weighs:
             raise InvalidConfiguration(
                 f"policy {self.policy!r} escalates only if it is aware and may short-circuit: else it would run "
                 "every row again that could gain anything"
+            )
+        if self.escalate and self._planning().whole:
+            raise InvalidConfiguration(
+                f"planning {self.planning!r} carries out whole plans, and nothing escalates in the midst of one: "
+                "escalate with 'rolling', or not at all"
             )
         return self.escalate
 

@@ -18,10 +18,11 @@ class Verdict(StrEnum):
 class Lesson:
     """One answered row and its true class.
 
-    `variant`: who answered, None for the peek. `said` and `label`: indices of classes, as answered and as confirmed.
-    `own`: what the variant said by itself; the answer may have been put together from more. `expected`: how probable it
-    was held to be that the answer is right, from 0 to 1, None without a profile. `theta`: the belief before a variant
-    was asked, one number for each class. `counts`: the evidence behind it, None without any.
+    `variant`: who answered, of several that were asked the first, None for the peek. `said` and `label`: indices of
+    classes, as answered and as confirmed. `own`: what the variant said by itself; the answer may have been put
+    together from more. `expected`: how probable it was held to be that the answer is right, from 0 to 1, None without
+    a profile. `theta`: the belief before a variant was asked, one number for each class. `counts`: the evidence behind
+    it, None without any.
     """
 
     application: str

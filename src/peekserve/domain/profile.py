@@ -182,7 +182,8 @@ class Calibration:
     to 1. `settled`: the share of the doubt about the class that the votes settle, above 0 and at most 1. `fitted_on`:
     samples. `loss_before`, `loss`: mean -log of what the belief gave the true class, in nats, of the
     Dirichlet and of this, its own group left out for each sample. `fusion`: what share the weaker voices keep when
-    models have spoken too (awareness/fusion.py), None where that was not measured.
+    models have spoken too (awareness/fusion.py), None where that was not measured. `pull`: how strongly a mix that is
+    learnt from these beliefs is held to where it began (awareness/calibrate.py), None where that was not measured.
     """
 
     votes: tuple[tuple[float, ...], ...]
@@ -195,6 +196,7 @@ class Calibration:
     loss: float
     settled: float = 1.0
     fusion: float | None = None
+    pull: float | None = None
 
     def __post_init__(self) -> None:
         classes = len(self.frequencies)

@@ -17,11 +17,14 @@ SHORT = Switches(aware=True, short_circuit=True)
 @dataclass(frozen=True, slots=True)
 class Contender:
     """A policy with its switches. Without short-circuit nobody may answer by the peek: what nothing can answer in time
-    is turned away, and a policy that is not aware does not peek at all. All drop doomed work and merge batches."""
+    is turned away, and a policy that is not aware does not peek at all. All drop doomed work and merge batches.
+    `beliefs` and `escalate`: empty and None for what goes with the policy."""
 
     name: str
     policy: str
     switches: Switches
+    beliefs: str = ""
+    escalate: bool | None = None
 
     @property
     def on_miss(self) -> OnMiss:
@@ -29,26 +32,47 @@ class Contender:
 
     def spec(self, base: SchedulerSpec) -> SchedulerSpec:
         return replace(
-            base, policy=self.policy, switches=self.switches, peek=self.switches.aware, on_miss=self.on_miss
+            base,
+            policy=self.policy,
+            switches=self.switches,
+            peek=self.switches.aware,
+            on_miss=self.on_miss,
+            beliefs=self.beliefs,
+            escalate=self.escalate,
         )
 
     def settings(self) -> dict[str, str]:
         """The same, as settings of a server."""
-        return {
+        told = {
             "policy.name": self.policy,
             "policy.aware": str(self.switches.aware).lower(),
             "policy.short_circuit": str(self.switches.short_circuit).lower(),
             "on_miss": self.on_miss.value,
         }
+        if self.beliefs:
+            told["beliefs"] = self.beliefs
+        if self.escalate is not None:
+            told["escalate"] = "on" if self.escalate else "off"
+        return told
 
 
 def contenders(policies: Sequence[str]) -> list[Contender]:
     """Each policy plain, aware, and aware with short-circuit. `sneakpeek` is never plain (that is `grouped`), and its
-    own name means the whole of it: aware, split by label, short-circuit."""
+    own name means the whole of it: aware, split by label, short-circuit. So does that of `horizon`, whose own beliefs
+    `sneakpeek` has once too."""
     found = []
     for policy in policies:
         if policy == "sneakpeek":
-            found += [Contender("sneakpeek-sc", policy, AWARE), Contender("sneakpeek", policy, SHORT)]
+            found += [
+                Contender("sneakpeek-sc", policy, AWARE),
+                Contender("sneakpeek", policy, SHORT),
+                Contender("sneakpeek+calibrated", policy, SHORT, beliefs="calibrated"),
+            ]
+        elif policy == "horizon":
+            found += [
+                Contender("horizon-escalate", policy, SHORT, escalate=False),
+                Contender("horizon", policy, SHORT),
+            ]
         else:
             found += [
                 Contender(policy, policy, PLAIN),
@@ -60,12 +84,18 @@ def contenders(policies: Sequence[str]) -> list[Contender]:
 
 # What is compared with what: (name, against, what the difference is of).
 PAIRS = (
-    ("sneakpeek", "lo-edf", "the whole of SneakPeek against the usual scheduler"),
-    ("sneakpeek", "lo-edf+aware+sc", "grouping and label split, both with short-circuit"),
-    ("sneakpeek-sc", "lo-edf", "without short-circuit, split by label"),
+    ("horizon", "sneakpeek", "the whole of both"),
+    ("horizon", "sneakpeek+calibrated", "search and escalation, both calibrated"),
+    ("horizon", "horizon-escalate", "escalation alone"),
+    ("sneakpeek+calibrated", "sneakpeek", "calibrated beliefs alone"),
+    ("horizon", "lo-edf", "against the usual scheduler"),
+    ("horizon", "lo-edf+aware+sc", "the usual one, aware, short-circuit"),
+    ("sneakpeek", "lo-edf", "the whole of SneakPeek"),
+    ("sneakpeek", "lo-edf+aware+sc", "grouping and label split, both with sc"),
+    ("sneakpeek-sc", "lo-edf", "without sc, split by label"),
     ("sneakpeek-sc", "lo-edf+aware", "the same, both aware"),
-    ("grouped+aware", "lo-edf", "without short-circuit, not split by label"),
-    ("sneakpeek-sc", "grouped+aware", "what the label split alone is worth without short-circuit"),
+    ("grouped+aware", "lo-edf", "without sc, not split by label"),
+    ("sneakpeek-sc", "grouped+aware", "label split alone, without sc"),
 )
 
 

@@ -76,6 +76,19 @@ class Table:
         drawn: Floats = (self._weights @ sums) / (self._weights @ counts)
         return drawn
 
+    def each(self, metric: str, **where: Value) -> Floats:
+        """float64 [1 + seeds]: the mean of a metric over the requests of the rows that are so, then each seed's own. A
+        seed resamples the subjects once: what is spread over seeds is what another set of subjects could have shown,
+        however many seeds there are. Raises InvalidData where there is no such row."""
+        own = [
+            np.average(
+                [float(row[metric]) for row in rows], weights=[float(row.get(REQUESTS, 1)) for row in rows]
+            )
+            for seed in self.seeds
+            if (rows := [row for row in self._found(metric, where) if row[SEED] == seed])
+        ]
+        return np.array([self.mean(metric, **where)[0], *own])
+
     def quantile(self, metric: str, share: float, **where: Value) -> Floats:
         """float64 [1 + draws]: the least value that this share of the rows does not exceed, then the same in each
         resample of the seeds. Every row counts once. Raises InvalidData where there is no such row.

@@ -94,13 +94,13 @@ class Workload:
             outcome, reason = _OUTCOMES.get(reply.status, (Outcome.FAILED, Reason.BACKEND_ERROR))
             return row(request, app, [self.label(index)], outcome, reason, (), reply.done_at)
         told = _INFER.decode(reply.body)
-        by_peek = told.parameters.get("source") == Source.PEEK.value
+        source = Source(str(told.parameters["source"]))
         believed = told.parameters.get(value_names(app)[0])
         answer = RowAnswer(
             label=int(told.outputs[0].data[0]),
             scores=tuple(told.outputs[1].data) if len(told.outputs) > 1 else (),
-            source=Source.PEEK if by_peek else Source.MODEL,
-            variant=None if by_peek else str(told.parameters.get("variant")),
+            source=source,
+            variant=None if source is Source.PEEK else str(told.parameters["variant"]),
             expected_accuracy=None if believed is None else float(believed),
         )
         late = reply.done_at > request.due_at

@@ -19,7 +19,7 @@ if cython.compiled:
 else:
     from math import exp, isfinite, log, log1p
 
-    from peekserve.kernel.penalty import _floats, _held, _ints
+    from peekserve.kernel.penalty import CONSTANT, _floats, _held, _ints, _penalty
 
     def rint(value: float, /) -> float:
         return float(round(value)) if isfinite(value) else value
@@ -29,6 +29,98 @@ else:
 DECIMALS = cython.declare(cython.double, 1e12)
 # Far below any utility, and still a number when such are added up.
 WORST = cython.declare(cython.double, -1e9)
+
+
+def looked(
+    now: float, rows: Any, ground: Any, workers: Any, tables: Any, drop: bool, short_circuit: bool
+) -> tuple[Any, ...]:
+    """What of a view's rows has to be planned, for `policies/placing.py`, which says what it means: (due_s f8[n], kind
+    i8[n], worth f8[n], whether every row may use all that its lane has, the rows to plan, those that the peek answers
+    and those to refuse i8[:]).
+
+    `rows`: (due_at f8[n], kind i4[n], width f8[n], instant f8[n], lane i4[n], allowed u1[n, V]). `ground`: (own u1[L,
+    V], weights i8[L, V], first_s, load_s f8[W, L, V]). `workers`: (free_s f8[W], resident i8[W, M], residents i8[W]).
+    """
+    due_at: cython.const[cython.double][::1] = rows[0]
+    kind_: cython.const[cython.int][::1] = rows[1]
+    width: cython.const[cython.double][::1] = rows[2]
+    instant: cython.const[cython.double][::1] = rows[3]
+    lane: cython.const[cython.int][::1] = rows[4]
+    allowed: cython.const[cython.uchar][:, ::1] = rows[5]
+    own: cython.const[cython.uchar][:, ::1] = ground[0]
+    weights: cython.const[cython.longlong][:, ::1] = ground[1]
+    first_s: cython.const[cython.double][:, :, ::1] = ground[2]
+    load_s: cython.const[cython.double][:, :, ::1] = ground[3]
+    free_s: cython.const[cython.double][::1] = workers[0]
+    resident: cython.const[cython.longlong][:, ::1] = workers[1]
+    residents: cython.const[cython.longlong][::1] = workers[2]
+    x: cython.const[cython.double][::1] = tables[0]
+    p: cython.const[cython.double][::1] = tables[1]
+    start: cython.const[cython.longlong][::1] = tables[2]
+    many: cython.Py_ssize_t = due_at.shape[0]
+    wide: cython.Py_ssize_t = own.shape[1]
+    begin: cython.double = now
+    drops: cython.bint = drop
+    cuts: cython.bint = short_circuit
+    reals = np.empty((2, many))
+    kinds = np.empty(many, np.int64)
+    lists = np.empty((3, many), np.int64)
+    due: cython.double[::1] = reals[0]
+    worth: cython.double[::1] = reals[1]
+    kind: cython.longlong[::1] = kinds
+    of: cython.longlong[:, ::1] = lists
+    soonest: cython.double[:, ::1] = _floats(own.shape[0], max(wide, 1))
+    quickest: cython.double[::1] = _floats(own.shape[0])
+    opened: cython.Py_ssize_t = 0
+    saved: cython.Py_ssize_t = 0
+    refused: cython.Py_ssize_t = 0
+    free: cython.bint = True
+    i: cython.Py_ssize_t
+    j: cython.Py_ssize_t
+    v: cython.Py_ssize_t
+    w: cython.Py_ssize_t
+    load: cython.double
+    finish: cython.double
+    for i in range(own.shape[0]):
+        quickest[i] = 1e400
+        for v in range(wide):
+            soonest[i, v] = 1e400
+            for w in range(free_s.shape[0]):
+                load = load_s[w, i, v]
+                for j in range(residents[w]):
+                    if resident[w, j] == weights[i, v]:
+                        load = 0.0
+                finish = free_s[w] + load + first_s[w, i, v]
+                if finish < soonest[i, v]:
+                    soonest[i, v] = finish
+            if soonest[i, v] < quickest[i]:
+                quickest[i] = soonest[i, v]
+    for i in range(many):
+        due[i] = due_at[i] - begin
+        kind[i] = kind_[i]
+        worth[i] = -1.0
+        if cuts and instant[i] >= 0.0:
+            worth[i] = instant[i] * (1.0 - _penalty(kind[i], width[i], -due[i], x, p, start))
+        finish = quickest[lane[i]]
+        for v in range(wide):
+            if allowed[i, v] != own[lane[i], v]:
+                free = False
+                finish = 1e400
+        if finish == 1e400:
+            for v in range(wide):
+                if allowed[i, v] and soonest[lane[i], v] < finish:
+                    finish = soonest[lane[i], v]
+        if drops and finish > due[i] and (kind[i] != CONSTANT or finish == 1e400):
+            if worth[i] > 0.0:
+                of[1, saved] = i
+                saved += 1
+            else:
+                of[2, refused] = i
+                refused += 1
+        else:
+            of[0, opened] = i
+            opened += 1
+    return reals[0], kinds, reals[1], free, lists[0, :opened], lists[1, :saved], lists[2, :refused]
 
 
 def log_priority(accuracy: Any, lane: Any, variants: Any, due: Any, tau_s: float) -> npt.NDArray[np.float64]:
@@ -63,6 +155,28 @@ def log_priority(accuracy: Any, lane: Any, variants: Any, due: Any, tau_s: float
     return priority
 
 
+def _by_key(keys: Any, order: Any) -> npt.NDArray[np.int64]:
+    """i8[m]: `order` i8[m] by rising `keys` i8[m], 0 or more; those of one key as they come."""
+    key: cython.const[cython.longlong][::1] = keys
+    old: cython.const[cython.longlong][::1] = order.astype(np.int64, copy=False)
+    many: cython.Py_ssize_t = key.shape[0]
+    top: cython.longlong = -1
+    i: cython.Py_ssize_t
+    for i in range(many):
+        top = max(top, key[i])
+    begins: cython.longlong[::1] = _ints(top + 2)
+    sorted_rows = np.empty(many, np.int64)
+    out: cython.longlong[::1] = sorted_rows
+    for i in range(many):
+        begins[key[i] + 1] += 1
+    for i in range(top + 1):
+        begins[i + 1] += begins[i]
+    for i in range(many):
+        out[begins[key[old[i]]]] = old[i]
+        begins[key[old[i]]] += 1
+    return sorted_rows
+
+
 def grouped(keys: Any, priority: Any, rows: Any, lane: Any, most: Any) -> tuple[Any, Any, Any]:
     """(lane i8[K], start i8[K + 1], rows i8[m]): a group for each distinct number in `keys`, by falling mean priority
     (eq. 14), the most urgent first.
@@ -76,7 +190,7 @@ def grouped(keys: Any, priority: Any, rows: Any, lane: Any, most: Any) -> tuple[
     lane_: cython.const[cython.longlong][::1] = lane
     most_: cython.const[cython.longlong][::1] = most
     many: cython.Py_ssize_t = key_.shape[0]
-    order: cython.const[cython.longlong][::1] = np.lexsort((-priority, keys)).astype(np.int64, copy=False)
+    order: cython.const[cython.longlong][::1] = _by_key(keys, np.argsort(-priority, kind="stable"))
     begins: cython.longlong[::1] = _ints(many + 1)
     count: cython.Py_ssize_t = 0
     i: cython.Py_ssize_t
@@ -120,7 +234,7 @@ def grouped(keys: Any, priority: Any, rows: Any, lane: Any, most: Any) -> tuple[
 def bunched(keys: Any, urgency: Any, most: int) -> tuple[Any, Any]:
     """(order i8[m], ends i8[U]): by rising key and rising `urgency` (i8[m], f8[m]), and where in that order the bunches
     end: each of one key and of no more than `most`."""
-    order = np.lexsort((urgency, keys)).astype(np.int64, copy=False)
+    order = _by_key(keys, np.argsort(urgency, kind="stable"))
     order_: cython.const[cython.longlong][::1] = order
     key_: cython.const[cython.longlong][::1] = keys
     many: cython.Py_ssize_t = order_.shape[0]
@@ -212,3 +326,48 @@ def agreeing(
     for i in range(many):
         out[i] = whole_[i] * width + choice[parts_[i]]
     return merged
+
+
+def parted(
+    made: Any, whole: Any, likely: Any, priority: Any, rows: Any, lane: Any, longest: Any, most: Any
+) -> tuple[Any, int] | None:
+    """The families split by likely class, those parts put together that `agreeing` says: items as `grouped` hands them
+    out, and how many parts there are. None where that divides no family.
+
+    As for `agreeing`; `likely` i8[m]; `longest`, `most` i8[L]: what is the longest group of a lane to it, and here.
+    """
+    whole_: cython.const[cython.longlong][::1] = whole
+    likely_: cython.const[cython.longlong][::1] = likely
+    many: cython.Py_ssize_t = whole_.shape[0]
+    top: cython.longlong = -1
+    i: cython.Py_ssize_t
+    families: cython.Py_ssize_t = _distinct(whole)
+    for i in range(many):
+        top = max(top, likely_[i])
+    parts = np.empty(many, np.int64)
+    part: cython.longlong[::1] = parts
+    for i in range(many):
+        part[i] = whole_[i] * (top + 2) + likely_[i] + 1
+    if many == 0 or _distinct(parts) == families:
+        return None
+    parts = agreeing(made, whole, parts, priority, rows, lane, longest)
+    count = _distinct(parts)
+    if count == families:
+        return None
+    return grouped(parts, priority, rows, lane, most), count
+
+
+def _distinct(keys: Any) -> int:
+    """How many numbers there are in `keys` i8[m], which are 0 or more."""
+    key: cython.const[cython.longlong][::1] = keys
+    top: cython.longlong = -1
+    count: cython.Py_ssize_t = 0
+    i: cython.Py_ssize_t
+    for i in range(key.shape[0]):
+        top = max(top, key[i])
+    seen: cython.longlong[::1] = _ints(top + 1)
+    for i in range(key.shape[0]):
+        if not seen[key[i]]:
+            seen[key[i]] = 1
+            count += 1
+    return count

@@ -55,8 +55,27 @@ try:
 except ImportError:
     from peekserve.kernel import _shim as cython  # type: ignore[no-redef]
 
+if cython.compiled:
+    from cython.cimports.libc.math import log
+else:
+    from math import log
+
 if not cython.compiled:  # in the extension these are part of the same module
-    from peekserve.kernel.penalty import _flags, _floats, _held, _ints, _penalty
+    from peekserve.kernel.penalty import (
+        CONSTANT,
+        LINEAR,
+        REACH,
+        SIGMOID,
+        STEP,
+        STEPS,
+        TANH,
+        _flags,
+        _floats,
+        _held,
+        _ints,
+        _lost,
+        _penalty,
+    )
     from peekserve.kernel.penalty import instant_worth as instant_worth
     from peekserve.kernel.penalty import penalty as penalty
 
@@ -68,6 +87,9 @@ STAYS = cython.declare(cython.longlong, -2)
 POLICY = cython.declare(cython.longlong, 0)
 FULL = cython.declare(cython.longlong, 1)
 DEADLINE = cython.declare(cython.longlong, 2)
+
+# A prime near 2 to the power of 46.
+MANY = cython.declare(cython.longlong, 70368744177643)
 
 # Sums of the same numbers in another order differ by less than this.
 NEARLY = cython.declare(cython.double, 1e-9)
@@ -102,6 +124,7 @@ class Problem:
     accuracy: cython.const[cython.double][:, ::1]
     allowed: cython.const[cython.uchar][:, ::1]
     worth: cython.const[cython.double][::1]
+    until: cython.double[::1]
     x: cython.const[cython.double][::1]
     p: cython.const[cython.double][::1]
     start: cython.const[cython.longlong][::1]
@@ -145,6 +168,18 @@ class Problem:
     batches: cython.Py_ssize_t
     ranks: cython.Py_ssize_t
     utility: cython.double
+    floor: cython.double
+    # What `rebalance` knows of an item on a worker, by what that has been given before.
+    known: cython.bint
+    given: cython.longlong[::1]
+    known_given: cython.longlong[::1]
+    known_work: cython.longlong[::1]
+    known_value: cython.double[:, ::1]
+    known_finish: cython.double[:, ::1]
+    # A plan set aside.
+    aside: cython.longlong[::1]
+    aside_instant: cython.uchar[::1]
+    aside_batches: cython.Py_ssize_t
     # The search.
     slots: cython.Py_ssize_t
     best_item: cython.longlong[::1]
@@ -193,6 +228,7 @@ class Problem:
         at: cython.Py_ssize_t
         depth: cython.Py_ssize_t
         wide: cython.Py_ssize_t
+        row: cython.Py_ssize_t
         self.variants = _held(lanes[0], np.int64)
         self.weights = _held(lanes[1], np.int64)
         self.max_batch = _held(lanes[2], np.int64)
@@ -224,7 +260,7 @@ class Problem:
         depth = search_items + 1
         self.slots = max(self.free_s.shape[0], depth)
         # One piece of memory for each type, cut up: forty small ones take longer to get than a small plan to make.
-        ints: cython.longlong[::1] = _ints(6 * self.slots + 12 * count + 5 * depth)
+        ints: cython.longlong[::1] = _ints(6 * self.slots + 18 * count + 5 * depth)
         self.lru_n = ints[: self.slots]
         self.last_lane = ints[self.slots : 2 * self.slots]
         self.last_variant = ints[2 * self.slots : 3 * self.slots]
@@ -244,7 +280,8 @@ class Problem:
         self.best_worker = ints[at + 9 * count : at + 10 * count]
         self.kept_worker = ints[at + 10 * count : at + 11 * count]
         self.kept_variant = ints[at + 11 * count : at + 12 * count]
-        at += 12 * count
+        self.aside = ints[at + 12 * count : at + 18 * count]
+        at += 18 * count
         self.path_item = ints[at : at + depth]
         self.path_variant = ints[at + depth : at + 2 * depth]
         self.children = ints[at + 2 * depth : at + 3 * depth]
@@ -258,11 +295,16 @@ class Problem:
         self.gained = reals[at : at + depth]
         self.ceiling = reals[at + depth : at + 2 * depth]
         self.soonest_due = reals[at + 2 * depth : at + 3 * depth]
-        flags: cython.uchar[::1] = _flags(2 * count + 2 * depth)
+        flags: cython.uchar[::1] = _flags(3 * count + 2 * depth)
         self.keep = flags[:count]
         self.row_instant = flags[count : 2 * count]
         self.used = flags[2 * count : 2 * count + depth]
         self.brothers = flags[2 * count + depth : 2 * count + 2 * depth]
+        self.aside_instant = flags[2 * count + 2 * depth :]
+        self.aside_batches = 0
+        self.known = False
+        self.floor = -1e300
+        self.given = _ints(self.slots)
         wide = (depth - 1) * (self.weights.shape[1] + 1)
         self.lru = _ints(self.slots, max(self.resident.shape[1], 1))
         self.child_item = _ints(depth, wide)
@@ -271,7 +313,41 @@ class Problem:
         self.child_key = _floats(depth, wide)
         self.on_time = _floats(depth, self.weights.shape[1])
         self.work = 0
+        self.until = _floats(count)
+        for row in range(count):
+            self.until[row] = self._of_use_until(row)
         self._reset()
+
+    @cython.final
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _of_use_until(self, row: cython.Py_ssize_t) -> cython.double:
+        """No batch that finishes later is the place for this row, whatever its variant: `_useful` says so, too, but
+        takes longer. There may be an earlier such instant."""
+        v: cython.Py_ssize_t
+        most: cython.double = 0.0
+        least: cython.double = 0.0
+        kept: cython.double
+        if self.rescue and self.worth[row] > 0.0:
+            least = self.worth[row]
+        if self.kind[row] >= CONSTANT or (not self.drop and least == 0.0):
+            return 1e300
+        if self.kind[row] == STEP:
+            return self.due[row]
+        for v in range(self.accuracy.shape[1]):
+            if self.accuracy[row, v] > most:
+                most = self.accuracy[row, v]
+        # The share of the accuracy that has to be left, a little less because of rounding.
+        kept = (least - NEARLY) / most if most > 0.0 else 1.0
+        if kept >= 1.0:
+            return -1e300
+        if self.kind[row] == LINEAR:
+            return self.due[row] + self.width[row] * (1.0 - kept if kept > 0.0 else 1.0) + NEARLY
+        if kept <= 1e-15:
+            return self.due[row] + 40.0 * self.width[row] + NEARLY
+        # Of the sigmoid the hyperbolic tangent of late / (2 * width) is lost.
+        return self.due[row] + self.width[row] * (log((2.0 - kept) / kept) + NEARLY) + NEARLY
 
     def items(self) -> tuple[Any, ...]:
         """The items that it holds, for `take`."""
@@ -308,6 +384,7 @@ class Problem:
             self.last_tight[s] = 0.0
             self.last_batch[s] = -1
             self.last_head[s] = -1
+            self.given[s] = 1
         for i in range(self.due.shape[0]):
             self.row_batch[i] = -1
             self.row_rank[i] = -1
@@ -406,7 +483,21 @@ class Problem:
     @cython.nogil
     @cython.exceptval(check=False)
     def _gamma(self, row: cython.Py_ssize_t, finish: cython.double) -> cython.double:
+        # Apart, because handing over tables takes longer than all other kinds do.
+        if self.kind[row] <= CONSTANT:
+            return _lost(self.kind[row], self.width[row], finish - self.due[row])
         return _penalty(self.kind[row], self.width[row], finish - self.due[row], self.x, self.p, self.start)
+
+    @cython.final
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _gamma_at_least(self, row: cython.Py_ssize_t, finish: cython.double) -> cython.double:
+        """The penalty, or where there is a floor, and so no need to count work as without, a little less."""
+        late: cython.double = finish - self.due[row]
+        if self.floor > -1e299 and self.kind[row] == SIGMOID and 0.0 < late < 2.0 * REACH * self.width[row]:
+            return TANH[cython.cast(cython.Py_ssize_t, late / (2.0 * self.width[row]) * STEPS)]
+        return self._gamma(row, finish)
 
     @cython.final
     @cython.cfunc
@@ -414,7 +505,27 @@ class Problem:
     @cython.exceptval(check=False)
     def _useful(self, row: cython.Py_ssize_t, v: cython.Py_ssize_t, finish: cython.double) -> cython.bint:
         """Whether a batch that finishes then is the place for this row."""
-        lost: cython.double = self._gamma(row, finish)
+        late: cython.double = finish - self.due[row]
+        share: cython.double = self.accuracy[row, v]
+        lost: cython.double
+        at: cython.Py_ssize_t
+        # All that is decided before the penalty is known to the last bit.
+        if finish > self.until[row]:
+            return False
+        if self.rescue and share < self.worth[row]:
+            return False
+        if self.kind[row] != CONSTANT:
+            if late <= 0.0:
+                return True
+            if self.kind[row] == SIGMOID and late < 2.0 * REACH * self.width[row]:
+                if not self.rescue:
+                    return True
+                at = cython.cast(cython.Py_ssize_t, late / (2.0 * self.width[row]) * STEPS)
+                if share * (1.0 - TANH[at]) < self.worth[row] - NEARLY:
+                    return False
+                if share * (1.0 - TANH[at + 1]) > self.worth[row] + NEARLY:
+                    return True
+        lost = self._gamma(row, finish)
         if self.drop and lost >= 1.0 and finish > self.due[row]:
             return False
         return not (self.rescue and self.accuracy[row, v] * (1.0 - lost) < self.worth[row])
@@ -465,6 +576,8 @@ class Problem:
         total: cython.double = 0.0
         finish: cython.double = begin + self._seconds(w, lane, v, aboard + n)
         if self.drop or self.rescue:
+            if self._nobody(i, n, w, lane, v, begin, aboard):
+                return 0
             size = self._fill(i, n, v, finish)
         if size < n:
             for j in range(i, i + n):
@@ -498,6 +611,41 @@ class Problem:
         self.sum = total
         self.taken = j
         return kept
+
+    @cython.final
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _nobody(
+        self,
+        i: cython.Py_ssize_t,
+        n: cython.Py_ssize_t,
+        w: cython.Py_ssize_t,
+        lane: cython.Py_ssize_t,
+        v: cython.Py_ssize_t,
+        begin: cython.double,
+        aboard: cython.Py_ssize_t,
+    ) -> cython.bint:
+        """Whether even a batch of one comes too late for all of these rows; then all is as `_timed` would leave it."""
+        j: cython.Py_ssize_t
+        row: cython.Py_ssize_t
+        total: cython.double = 0.0
+        soonest: cython.double = 1e300
+        finish: cython.double = begin + self._seconds(w, lane, v, aboard + 1)
+        for j in range(i, i + n):
+            row = self.rows[j]
+            if finish <= self.until[row]:
+                return False
+            soonest = min(soonest, self.due[row])
+            self.keep[row] = 0
+            if self.rescue and self.worth[row] > 0.0:
+                total += self.worth[row]
+        self.squeezed = self.squeezed or begin + self._seconds(w, lane, v, aboard + n) > soonest
+        self.work += 3 * n
+        self.when = finish
+        self.sum = total
+        self.taken = i + n
+        return True
 
     @cython.final
     @cython.cfunc
@@ -694,6 +842,9 @@ class Problem:
         best_finish: cython.double
         value: cython.double
         finish: cython.double
+        at: cython.Py_ssize_t
+        seen: cython.bint
+        before: cython.longlong
         for k in range(first, self.item_lane.shape[0]):
             best_w = 0
             best_v = STAYS
@@ -702,11 +853,26 @@ class Problem:
             if best >= 0.0:
                 best_v = INSTANT
             for w in range(self.free_s.shape[0]):
+                seen = False
+                at = k * self.free_s.shape[0] + w
+                if self.known:
+                    seen = self.known_given[at] == self.given[w]
+                    self.known_given[at] = self.given[w]
+                    if seen:
+                        self.work += self.known_work[at]
+                before = self.work
                 for v in range(self.variants[self.item_lane[k]]):
                     if not self._can(k, w, v):
                         continue
-                    value = self._place(k, w, w, v, False, False)
-                    finish = self.when
+                    if seen:
+                        value = self.known_value[at, v]
+                        finish = self.known_finish[at, v]
+                    else:
+                        value = self._place(k, w, w, v, False, False)
+                        finish = self.when
+                        if self.known:
+                            self.known_value[at, v] = value
+                            self.known_finish[at, v] = finish
                     if self.by_accuracy:
                         value = self._accuracy(k, v)
                         # Where none of its rows find a place, a worker is done at once, which is no reason to
@@ -717,6 +883,8 @@ class Problem:
                         best_finish = finish
                         best_w = w
                         best_v = v
+                if self.known and not seen:
+                    self.known_work[at] = self.work - before
             self.best_item[k] = k
             self.best_variant[k] = best_v
             self.best_worker[k] = best_w
@@ -734,6 +902,8 @@ class Problem:
             self._answer(k)
         elif v >= 0:
             self.utility += self._place(k, w, s, v, True, True)
+            # Tells apart what workers were given, in what order, as a number of 46 bits does.
+            self.given[s] = (self.given[s] * 65537 + k * self.weights.shape[1] + v + 1) % MANY
 
     def greedy(self) -> float:
         """Place the items in the order given; the plan's utility, a sum over rows."""
@@ -780,7 +950,7 @@ class Problem:
         v: cython.Py_ssize_t
         many: cython.Py_ssize_t = self.item_lane.shape[0]
         loaded: cython.Py_ssize_t = -1
-        worth: cython.double = self.utility + NEARLY
+        worth: cython.double = max(self.utility, self.floor) + NEARLY
         for w in range(self.free_s.shape[0]):
             if self.free[w] > self.free_s[w] and (loaded < 0 or self.free[w] > self.free[loaded]):
                 loaded = w
@@ -803,21 +973,28 @@ class Problem:
         self._until(many)
         return False
 
-    def rebalance(self, rounds: int, work: int) -> float:
+    def rebalance(self, rounds: int, work: int, floor: float = -1e300) -> float:
         """Better the plan of the last `greedy` on several workers (SneakPeek, section 7.2: "periodic load balancing");
         its utility, never less than before.
 
         In a round, one item leaves the most loaded worker, keeps its place in the order, and the items after it are
         placed anew. Moving it alone could never gain: greedy chose its place when all others were as free or freer.
-        `work`: rows to look at before the plan so far has to do.
+        `work`: rows to look at before the plan so far has to do. `floor`: as for `search`.
         """
+        self.floor = floor
         left: cython.longlong = rounds
         limit: cython.longlong = work
         if self.free_s.shape[0] > 1 and not self.by_accuracy and self.item_lane.shape[0] > 0:
             self.work = 0
             self._keep()
+            self.known = True
+            self.known_given = _ints(self.item_lane.shape[0] * self.free_s.shape[0])
+            self.known_work = _ints(self.item_lane.shape[0] * self.free_s.shape[0])
+            self.known_value = _floats(self.item_lane.shape[0] * self.free_s.shape[0], self.weights.shape[1])
+            self.known_finish = _floats(self.item_lane.shape[0] * self.free_s.shape[0], self.weights.shape[1])
             while left > 0 and self._move(limit):
                 left -= 1
+            self.known = False
         return float(self.utility)
 
     # ---- Algorithm 1, first half ---------------------------------------------------------------------------
@@ -836,24 +1013,33 @@ class Problem:
             total *= (cython.cast(cython.double, k) + 1.0) * (own if own > 1.0 else 1.0)
         return float(total)
 
-    def search(self, limit: float, work: int) -> tuple[float, bool]:
+    def search(
+        self, limit: float, work: int, floor: float = -1e300, again: bool = False
+    ) -> tuple[float, bool]:
         """The best plan on one worker: its utility, and whether it is proven best.
 
         Greedy's plan, unproven, for several workers, more items than `search_items` of the constructor, more
         than `limit` candidates, or accuracy first. `work`: rows to look at before the best plan so far has to
-        do.
+        do. `floor`: plans worth no more need not be found. What can only be worth less is then cut sooner, and the
+        plan that comes out is worth as much as without, or one of the two is worth no more than `floor`.
+        `again`: it was the same items that `greedy` last placed.
         """
         d: cython.Py_ssize_t
         k: cython.Py_ssize_t
         proven: cython.bint
         many: cython.Py_ssize_t = self.item_lane.shape[0]
-        self._reset()
-        self._greedy(0)
+        self.floor = floor
+        if again:
+            self._keep()
+            self._until(many)
+        else:
+            self._reset()
+            self._greedy(0)
         if many == 0:
             return float(self.utility), True
         if self.by_accuracy or self.free_s.shape[0] != 1 or self.slots <= many or self.candidates() > limit:
             return float(self.utility), False
-        self.best = self.utility
+        self.best = max(self.utility, floor)
         self.work = 0
         self._reset()
         self._prepare()
@@ -907,7 +1093,7 @@ class Problem:
         total: cython.double = 0.0
         for i in range(self.item_start[k], self.item_start[k + 1]):
             row = self.rows[i]
-            value = self.accuracy[row, v] * (1.0 - self._gamma(row, finish))
+            value = self.accuracy[row, v] * (1.0 - self._gamma_at_least(row, finish))
             if self.rescue and self.worth[row] > value:
                 value = self.worth[row]
             total += value
@@ -1072,6 +1258,43 @@ class Problem:
             else:
                 self.used[k] = 0
         return True
+
+    # ---- two plans -----------------------------------------------------------------------------------------
+
+    def swap(self) -> None:
+        """The plan goes aside, and the one that was aside takes its place; there is none at first."""
+        i: cython.Py_ssize_t
+        many: cython.Py_ssize_t = self.due.shape[0]
+        at: cython.Py_ssize_t
+        batches: cython.Py_ssize_t = self.batches
+        whole: cython.longlong
+        answered: cython.uchar
+        for i in range(many):
+            whole = self.row_batch[i]
+            self.row_batch[i] = self.aside[i]
+            self.aside[i] = whole
+            whole = self.row_rank[i]
+            self.row_rank[i] = self.aside[many + i]
+            self.aside[many + i] = whole
+            answered = self.row_instant[i]
+            self.row_instant[i] = self.aside_instant[i]
+            self.aside_instant[i] = answered
+        for i in range(max(batches, self.aside_batches)):
+            at = 2 * many + 4 * i
+            whole = self.batch_worker[i]
+            self.batch_worker[i] = self.aside[at]
+            self.aside[at] = whole
+            whole = self.batch_lane[i]
+            self.batch_lane[i] = self.aside[at + 1]
+            self.aside[at + 1] = whole
+            whole = self.batch_variant[i]
+            self.batch_variant[i] = self.aside[at + 2]
+            self.aside[at + 2] = whole
+            whole = self.batch_closed[i]
+            self.batch_closed[i] = self.aside[at + 3]
+            self.aside[at + 3] = whole
+        self.batches = self.aside_batches
+        self.aside_batches = batches
 
     # ---- what came of it -----------------------------------------------------------------------------------
 

@@ -24,6 +24,39 @@ LINEAR = cython.declare(cython.longlong, 1)
 SIGMOID = cython.declare(cython.longlong, 2)
 CONSTANT = cython.declare(cython.longlong, 3)
 
+# The hyperbolic tangent at so many steps to 1, up to so much: what it is between two of them lies between the two. A
+# row is late far more often than anyone needs to know how much that costs to the last bit.
+STEPS = cython.declare(cython.Py_ssize_t, 32)
+REACH = cython.declare(cython.double, 16.0)
+
+
+def _tanhs() -> Any:
+    array: Any = np.array([tanh(i / 32.0) for i in range(16 * 32 + 2)])
+    return memoryview(array)
+
+
+TANH = cython.declare(cython.double[::1], _tanhs())
+
+
+@cython.inline
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _lost(kind: cython.longlong, width: cython.double, late: cython.double) -> cython.double:
+    """The penalty of every kind but a table's."""
+    if kind == CONSTANT:
+        return width
+    if late <= 0.0:
+        return 0.0
+    if kind == STEP:
+        return 1.0
+    if kind == LINEAR:
+        return 1.0 if late >= width else late / width
+    # From 20 on tanh is 1 to the last bit; a request that is due on arrival has a width of nothing.
+    if late >= 40.0 * width:
+        return 1.0
+    return tanh(late / (2.0 * width))
+
 
 @cython.cfunc
 @cython.nogil
@@ -40,19 +73,10 @@ def _penalty(
     i: cython.Py_ssize_t
     end: cython.Py_ssize_t
     slope: cython.double
-    if kind == CONSTANT:
-        return width
+    if kind <= CONSTANT:
+        return _lost(kind, width, late)
     if late <= 0.0:
         return 0.0
-    if kind == STEP:
-        return 1.0
-    if kind == LINEAR:
-        return 1.0 if late >= width else late / width
-    if kind == SIGMOID:
-        # From 20 on tanh is 1 to the last bit; a request that is due on arrival has a width of nothing.
-        if late >= 40.0 * width:
-            return 1.0
-        return tanh(late / (2.0 * width))
     table = cython.cast(cython.Py_ssize_t, width)
     i = start[table]
     end = start[table + 1] - 1

@@ -1,33 +1,35 @@
 """Near the best of all plans, in a tenth of a millisecond: a search over plans as slots.
 
 The question is that of `exact.py`: rows wait, workers run batches one after another, and a plan is any sequence of
-batches, any variant and any rows in each. What a batch costs and leaves behind is what `loops.py` says. The value of a
-plan is the sum over its rows of accuracy * (1 - penalty(finish - due)) (SneakPeek, eq. 2), and for a row without a
+batches, any variant and any rows in each. What a batch costs and leaves behind is what `loops.py` says. The value of
+a plan is the sum over its rows of accuracy * (1 - penalty(finish - due)) (SneakPeek, eq. 2), and for a row without a
 place what the peek's answer, given now, is worth, or nothing.
 
-A plan. An ordered list of *slots* for each worker, a slot being a lane, a variant and rows; all other rows are answered
-at once. So a row counts with what it gains beyond that, and leaving a row out always exists as a choice. Slots keep the
-sum of what their rows gain in time and the smallest slack among them: a slot that ends before that is worth the sum,
-and only a late one looks at its rows (`slots.py`).
+A plan. An ordered list of *slots* for each worker, a slot being a lane, a variant and rows; all other rows are
+answered at once. So a row counts with what it gains beyond that, and leaving a row out always exists as a choice.
+Slots keep the sum of what their rows gain in time and the smallest slack among them: a slot that ends before that is
+worth the sum, and only a late one looks at its rows (`slots.py`).
 
 A move is made on the plan itself, carried out from the first place that it touches, for the state ahead of each place
 is kept, and taken back unless the plan gained. It is given up as soon as all that follows, in time, could not make it
 a gain; and many are not tried at all, because of one sum. What later slots lose to lateness bounds what they can
 gain by anything that only gives them time; a row can gain no more than its accuracy in time says.
 
-Moves, the first that gains is taken: a row to another slot or to none; two rows in each other's places, which in slots
-of equal rows changes no finish; a slot under another variant, at another place or worker, dissolved among the others,
-joined with another, or divided, the urgent rows ahead of or the others behind it; a new slot anywhere, with the rows
-that prefer it to what they have, as many as its value rises by.
+Moves, the first that gains is taken: a row to another slot or to none; two rows in each other's places, which in
+slots of equal rows changes no finish; a slot under another variant, at another place or worker, dissolved among the
+others, joined with another, or divided, the urgent rows ahead of or the others behind it; a new slot anywhere, with
+the rows that prefer it to what they have, as many as its value rises by.
 
-Seeds: SneakPeek's plan, and two that are built from nothing by appending the batch with the most gain for its time,
-once for time as it is and once to the power of 0.4, which likes longer batches more. Each is moved until nothing gains
-or its share of the work is done; the search goes on from the best.
+Seeds: the plan of the problem (SneakPeek's families, placed greedily), and two that are built from nothing by
+appending the batch with the most gain for its time, once for time as it is and once to the power of 0.4, which likes
+longer batches more. Each is moved until nothing gains or its share of the work is done; the search goes on from the
+best.
 
-Beyond that, two changes at once, of which the first loses: *ejection*, a slot is given up, or runs another variant, and
-the best new slot is put beside it; *loosening*, a slot is divided or put elsewhere without gain, and rows are moved
-into the room that this makes. Then, as long as there is work to do, slots are given up and forced in by numbers that
-look random and are the same every time. Whatever beats the best plan is kept.
+Beyond that, two changes at once, of which the first loses: *forcing*, a row without a place gets a slot, and slots
+that it makes late run other variants; *ejection*, a slot is given up, or runs another variant, and the best new slot
+is put beside it; *loosening*, a slot is divided or put elsewhere without gain, and rows are moved into the room that
+this makes. Then, as long as there is work to do, slots are given up and forced in by numbers that look random and are
+the same every time. Whatever beats the best plan is kept.
 
 Many rows. They are searched in bunches first, of one family and likely class, whose deadlines follow one another, so
 that the units to move stay few; then every row may move on its own.
@@ -943,6 +945,55 @@ class Search(Slots):
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
+    def _force(self) -> cython.bint:
+        """A new slot for a unit that has no place, whatever it costs, and other variants for those that it makes late;
+        until that gains."""
+        u: cython.Py_ssize_t
+        v: cython.Py_ssize_t
+        w: cython.Py_ssize_t
+        p: cython.Py_ssize_t
+        q: cython.Py_ssize_t
+        s: cython.Py_ssize_t
+        lane: cython.Py_ssize_t
+        finish: cython.double
+        for u in range(self.units):
+            if self.at[u] >= 0:
+                continue
+            lane = self.unit_lane[u]
+            for v in range(self.variants[lane]):
+                if self.full[u, v] <= NEARLY or self.many[u] > self.max_batch[lane, v]:
+                    continue
+                for w in range(self.free_s.shape[0]):
+                    if not self.usable[w, lane * self.weights.shape[1] + v]:
+                        continue
+                    for p in range(self.queue_n[w] + 1):
+                        if self.work > self.limit:
+                            return False
+                        self._recall(w, p)
+                        finish = self.began[w, p] + self._load(w, 0, self.weights[lane, v])
+                        finish += self._seconds(w, lane, v, self.many[u])
+                        self.work += 1
+                        if self._gain(u, v, finish) <= NEARLY:
+                            continue
+                        s = self._new(lane, v)
+                        self._insert(s, w, p)
+                        self._shift(u, s)
+                        self._accept()
+                        for q in range(p + 1, self.queue_n[w]):
+                            s = self.queue[w, q]
+                            if self.slot_value[s] < self.slot_full[s] - NEARLY:
+                                self._another(s)
+                        if self.total > self.kept_total + NEARLY:
+                            self._polish()
+                            self._save()
+                            return True
+                        self._restore()
+        return False
+
+    @cython.final
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
     def _polished(self) -> cython.bint:
         """Polish; whether that beats the best plan, which is kept or else restored."""
         self._polish()
@@ -961,7 +1012,9 @@ class Search(Slots):
         tried: cython.bint = True
         while self.work <= self.limit:
             if tried:
-                while self.work <= self.limit and (self._eject() or self._loosen() or self._exchange()):
+                while self.work <= self.limit and (
+                    self._force() or self._eject() or self._loosen() or self._exchange()
+                ):
                     pass
                 tried = False
             self._shake()

@@ -152,9 +152,10 @@ class Confirmations:
         for row, label in enumerate(told.labels):
             known = range(len(app.classes)) if isinstance(label, int) else app.classes
             if label is not None and label not in known:
+                told_as = repr(label[:80] if isinstance(label, str) else label)[:100]
                 detail = (
-                    f"application {app.name!r} has no class {label!r:.80} (row {row}); there are "
-                    f"{', '.join(app.classes)}, or their numbers from 0"
+                    f"application {app.name!r} has no class {told_as} (row {row}); there are "
+                    f"{', '.join(app.classes)}; or as numbers, not as text, 0 to {len(app.classes) - 1}"
                 )
                 return Acknowledge(told.request_id, Verdict.INVALID, app.name, detail=detail)
             labels.append(app.classes.index(label) if isinstance(label, str) else label)

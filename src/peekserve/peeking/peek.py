@@ -141,13 +141,25 @@ def calibrate(
     """What a peek's votes on labelled data are worth, `votes` float64 [n, C], `labelled` int [n].
 
     `groups` [n]: which rows belong together; `known`: those of the peek's reference. A row whose group is in both has
-    neighbours of its own kind and is left out, unless nothing is left then. Raises InvalidData.
+    neighbours of its own kind and is left out, unless nothing is left then (`strangers`). Raises InvalidData.
     """
-    rows = np.ones(len(labelled), dtype=np.bool_)
-    if groups is not None and known is not None and not np.isin(groups, known).all():
-        rows = ~np.isin(groups, known)
+    rows = strangers(len(labelled), groups, known)
     own = None if groups is None else groups[rows]
     return fit(votes[rows], labelled[rows], own, application.prior, application.expected)
+
+
+def strangers(
+    samples: int, groups: Groups | None, known: Groups | None
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """bool [samples]: those whose group is not in the peek's reference, and all of them where that leaves none or
+    groups are not named. What votes are worth is measured on these alone.
+
+    >>> strangers(3, np.array([0, 1, 1]), np.array([0, 7])).tolist()
+    [False, True, True]
+    """
+    if groups is None or known is None or np.isin(groups, known).all():
+        return np.ones(samples, dtype=np.bool_)
+    return np.asarray(~np.isin(groups, known))
 
 
 class PeekProfile(NamedTuple):

@@ -61,14 +61,14 @@ class WorkerView:
 class View:
     """All that a policy may see, `now` included. Columns have one entry for each of the n waiting rows.
 
-    `lane`: int32. `due_at`: float64, what the plan must keep (margins are taken off already). `deadline_s`:
-    float64, the relative deadline. `penalty`, `width_s`: int32 and float64, the kind (PenaltyKind) and its
-    width or level;
-    for a table, `width_s` is its index in `tables`. `accuracy`: float64 [n, V], the expected accuracy of each variant
-    under the row's belief, class-weighted; V is the largest number of variants of any lane, and what lies
-    beyond a lane's own is 0. `allowed`: bool [n, V], false where a variant lacks an input or the client
-    pinned another. `instant`: float64, the profiled accuracy of the peek's own answer; nan where there is
-    none yet. `likely`: int32, the class whose posterior mean passes one half, or -1. `arrived_at`: float64.
+    `lane`: int32. `due_at`: float64, what the plan must keep (margins are taken off already). `deadline_s`: float64,
+    the relative deadline. `penalty`, `width_s`: int32 and float64, the kind (PenaltyKind) and its width or level; for
+    a table, `width_s` is its index in `tables`. `accuracy`: float64 [n, V], the expected accuracy of each variant
+    under the row's belief, class-weighted; V is the largest number of variants of any lane, and what lies beyond a
+    lane's own is 0. `allowed`: bool [n, V], false where a variant lacks an input or the client pinned another.
+    `instant`: float64, what is expected of the answer that can be given at once, in the same unit: the peek's own, by
+    its profile or by its calibrated belief, or what a model has said already; nan where there is none yet. `likely`:
+    int32, the class whose posterior mean passes one half, or -1. `arrived_at`: float64.
     """
 
     now: float

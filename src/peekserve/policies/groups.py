@@ -59,24 +59,22 @@ def _longest(outlook: Outlook, most: int | None) -> Indices:
     return longest
 
 
+def parted(
+    outlook: Outlook, whole: Indices, priority: Floats, made: loops.Problem, *, most: int | None = None
+) -> tuple[Items, int] | None:
+    """The items of the families in `whole` split by likely class, without parts for which being apart only costs
+    batching, as `agreeing` says; and how many parts there are. None where that divides no family."""
+    likely = outlook.view.likely[outlook.open].astype(np.int64)
+    own, longest = _open(outlook, priority), _longest(outlook, None)
+    found = grouping.parted(made, whole, likely, *own, longest, _longest(outlook, most))
+    return found and (Items(*found[0]), found[1])
+
+
 def by_label(outlook: Outlook, whole: Indices) -> Indices:
     """i8[open rows]: the families in `whole` split by the class that a row most likely belongs to (5.3.2);
     rows with no such class are a part of their own."""
     likely = outlook.view.likely[outlook.open].astype(np.int64)
     return whole * (int(likely.max(initial=-1)) + 2) + likely + 1
-
-
-def numbered(keys: Indices) -> Indices:
-    """i8[n]: the same numbers without gaps, from 0 in rising order."""
-    if not len(keys):
-        return keys
-    number: Indices = (np.cumsum(np.bincount(keys) > 0) - 1)[keys]
-    return number
-
-
-def differ(parts: Indices, whole: Indices) -> bool:
-    """Do these parts, which lie inside families, divide any of them?"""
-    return len(parts) > 0 and np.count_nonzero(np.bincount(parts)) != np.count_nonzero(np.bincount(whole))
 
 
 def agreeing(

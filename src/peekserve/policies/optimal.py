@@ -21,17 +21,16 @@ Options:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from math import isfinite
 from typing import ClassVar
 
 import numpy as np
 
 from peekserve.domain.messages import Batch, Plan
-from peekserve.errors import InvalidConfiguration, TooLarge
+from peekserve.errors import TooLarge
 from peekserve.kernel.exact import Solution, solve
 from peekserve.kernel.window import Lane, Machine, Window
 from peekserve.policies.base import Switches, View, WorkerView
+from peekserve.policies.options import checked
 from peekserve.policies.placing import Outlook, look
 from peekserve.policies.sneakpeek import Grouped, LoEdf, SneakPeek
 from peekserve.policies.worth import evaluate
@@ -55,7 +54,7 @@ class Optimal:
 
     def __init__(self, switches: Switches, **options: float) -> None:
         self.switches = switches
-        self.options = _checked(self.OPTIONS, options)
+        self.options = checked(self.OPTIONS, options, {})
         self.exhausted = 0
         self.labels = 0
 
@@ -162,15 +161,3 @@ def _runs(view: View, worker: WorkerView, lane: int, variant: int) -> bool:
     weights = int(view.lanes[lane].weights[variant])
     fits = worker.bytes[weights] <= worker.budget
     return bool(fits and np.isfinite(worker.load_s[weights] + worker.latency_s[lane][variant, 1]))
-
-
-def _checked(known: Mapping[str, float], given: Mapping[str, float]) -> Mapping[str, float]:
-    for name, value in given.items():
-        if name not in known:
-            near = get_close_matches(name, known, n=1, cutoff=0.0)
-            raise InvalidConfiguration(
-                f"no policy option {name!r} here; the nearest is {near[0]!r} of {', '.join(sorted(known))}"
-            )
-        if not isfinite(value) or value < 0.0:
-            raise InvalidConfiguration(f"policy option {name!r} is a number of 0 or more, not {value}")
-    return {**known, **given}

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from peekserve.domain.messages import Batch, Plan
-from peekserve.domain.utility import PenaltyKind
-from peekserve.kernel import loops
+from peekserve.kernel import grouping, loops
 from peekserve.policies.base import Bools, Floats, Switches, View
 
 Indices = npt.NDArray[np.int64]
@@ -17,7 +16,6 @@ Indices = npt.NDArray[np.int64]
 CLOSED = ("policy", "full", "deadline")
 # Orders may not hang on the last bits of a logarithm, which differ between processors.
 DECIMALS = 12
-NO_ROWS: Indices = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,11 @@ class Items:
     @property
     def size(self) -> int:
         return len(self.lane)
+
+    @property
+    def arrays(self) -> tuple[Indices, Indices, Indices]:
+        """As the kernel takes them."""
+        return self.lane, self.start, self.rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,9 @@ class Ground:
         )
         fits = np.where(size <= budget[:, None], load_s, np.inf)
         lanes = (own.sum(axis=1), weights, max_batch)
-        return cls(view, group_size, own, profiled, lanes, timing, first_s, fits[:, weights])
+        return cls(
+            view, group_size, own, profiled, lanes, timing, first_s, np.ascontiguousarray(fits[:, weights])
+        )
 
     def holds(self, view: View, group_size: int) -> bool:
         """Is it that of this view, too? By identity: the core makes these arrays once."""
@@ -159,23 +164,18 @@ def look(view: View, switches: Switches, ground: Ground | None = None) -> Outloo
     """
     ground = ground or Ground.of(view)
     accuracy = view.accuracy if switches.aware else ground.profiled[view.lane]
-    due_s = view.due_at - view.now
-    kind, width_s = view.penalty.astype(np.int64), np.ascontiguousarray(view.width_s)
-    if switches.short_circuit:
-        tables = (view.tables.x, view.tables.p, view.tables.start.astype(np.int64))
-        worth = loops.instant_worth(due_s, kind, width_s, view.instant, *tables)
-    else:
-        worth = np.full(view.size, -1.0)
     workers = _worker_arrays(view, ground)
-    # Nearly always, and much quicker.
-    free = bool(view.allowed.all()) or np.array_equal(view.allowed, ground.own[view.lane])
-    if switches.drop:
-        doomed = _doomed(view, ground, workers, due_s, free)
-        saved = doomed & (worth > 0.0)
-        opened = np.flatnonzero(~doomed)
-        instant, refuse = np.flatnonzero(saved), np.flatnonzero(doomed & ~saved)
-    else:
-        opened, instant, refuse = np.arange(view.size), NO_ROWS, NO_ROWS
+    width_s, allowed = np.ascontiguousarray(view.width_s), view.allowed.view(np.uint8)
+    tables = (view.tables.x, view.tables.p, view.tables.start.astype(np.int64, copy=False))
+    due_s, kind, worth, free, opened, instant, refuse = grouping.looked(
+        view.now,
+        (view.due_at, view.penalty, width_s, view.instant, view.lane, allowed),
+        (ground.own.view(np.uint8), ground.lanes[1], ground.first_s, ground.load_s),
+        workers[6:],
+        tables,
+        switches.drop,
+        switches.short_circuit,
+    )
     return Outlook(
         view=view,
         switches=switches,
@@ -189,24 +189,8 @@ def look(view: View, switches: Switches, ground: Ground | None = None) -> Outloo
         refuse=refuse,
         lanes=ground.lanes,
         workers=workers,
-        rows=(due_s, kind, width_s, accuracy, view.allowed.view(np.uint8), worth),
+        rows=(due_s, kind, width_s, accuracy, allowed, worth),
     )
-
-
-def _doomed(view: View, ground: Ground, workers: tuple[Any, ...], due_s: Floats, free: bool) -> Bools:
-    free_s = workers[6]
-    here = np.zeros(workers[3].shape, np.bool_)
-    for w, worker in enumerate(view.workers):
-        here[w, list(worker.resident)] = True
-    load_s = np.where(here[:, ground.lanes[1]], 0.0, ground.load_s)
-    soonest = np.minimum.reduce(free_s[:, None, None] + load_s + ground.first_s, axis=0)
-    if free:
-        finish = np.minimum.reduce(soonest, axis=1, initial=np.inf)[view.lane]
-    else:
-        finish = np.minimum.reduce(np.where(view.allowed, soonest[view.lane], np.inf), axis=1, initial=np.inf)
-    late = finish > due_s
-    doomed: Bools = late & ((view.penalty != PenaltyKind.CONSTANT) | (finish == np.inf))
-    return doomed
 
 
 def _worker_arrays(view: View, ground: Ground) -> tuple[Any, ...]:
@@ -232,7 +216,7 @@ def problem(
         workers=outlook.workers,
         rows=outlook.rows,
         tables=(outlook.view.tables.x, outlook.view.tables.p, outlook.view.tables.start),
-        items=(items.lane, items.start, items.rows),
+        items=items.arrays,
         switches=(switches.merge, switches.drop, switches.short_circuit, rescue, by_accuracy),
         search_items=search_items,
     )

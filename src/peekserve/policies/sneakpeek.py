@@ -28,25 +28,25 @@ done; a
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from difflib import get_close_matches
-from math import ceil, isfinite
-from typing import ClassVar
+from math import ceil, inf
+from typing import Any, ClassVar
 
 from peekserve.domain.messages import Plan
-from peekserve.errors import InvalidConfiguration
 from peekserve.kernel import loops
 from peekserve.policies.base import Floats, Switches, View
 from peekserve.policies.groups import (
-    agreeing,
     by_label,
-    differ,
     families,
     grouped,
     log_priority,
-    numbered,
     one_by_one,
+    parted,
 )
+from peekserve.policies.options import checked
 from peekserve.policies.placing import Grounds, Indices, Items, Kept, Outlook, Placed, look, problem, to_plan
+
+# A time scale of nothing is none; a gain may be asked for that is a loss.
+LEAST: Mapping[str, float] = {"tau_s": 1e-9, "min_gain": -inf}
 
 
 class _OneByOne(ABC):
@@ -58,7 +58,7 @@ class _OneByOne(ABC):
 
     def __init__(self, switches: Switches, **options: float) -> None:
         self.switches = switches
-        self.options = _checked(self.OPTIONS, options)
+        self.options = checked(self.OPTIONS, options, LEAST)
         self.grounds = Grounds()
 
     @abstractmethod
@@ -118,7 +118,7 @@ class Grouped:
 
     def __init__(self, switches: Switches, **options: float) -> None:
         self.switches = switches
-        self.options = _checked(self.OPTIONS, options)
+        self.options = checked(self.OPTIONS, options, LEAST)
         self.grounds = Grounds(int(self.options["group_size"]))
 
     def plan(self, view: View) -> Plan:
@@ -153,10 +153,11 @@ class Grouped:
             search_items=int(self.options["tau"]),
         )
 
-    def place(self, made: loops.Problem, work: float) -> float:
-        """Place the items that a problem holds: their utility, a sum over rows."""
-        made.search(self.options["limit"], int(work))
-        return made.rebalance(int(self.options["rebalance"]), int(work))
+    def place(self, made: loops.Problem, work: float, floor: float = -inf, *, again: bool = False) -> float:
+        """Place the items that a problem holds: their utility, a sum over rows. Plans worth no more than `floor` need
+        not be found. `again`: it was these that it last placed greedily."""
+        made.search(self.options["limit"], int(work), floor, again)
+        return made.rebalance(int(self.options["rebalance"]), int(work), floor)
 
 
 class SneakPeek(Grouped):
@@ -170,42 +171,35 @@ class SneakPeek(Grouped):
     OPTIONS: ClassVar[Mapping[str, float]] = {**Grouped.OPTIONS, "split": 1.0, "min_gain": 0.0}
 
     def best(self, outlook: Outlook, priority: Floats) -> Placed:
-        whole, work, min_gain = families(outlook), self.options["work"], self.options["min_gain"]
-        parts = by_label(outlook, whole) if self.options["split"] > 0.0 else whole
-        made = self.problem(outlook, parts if min_gain < 0.0 else whole, priority)
-        if min_gain >= 0.0 and differ(parts, whole):
-            undivided = made.items()
-            parts = agreeing(outlook, whole, parts, priority, made)
-            made.take(undivided)
-            if differ(parts, whole):
-                # More parts than `tau` are placed greedily, which leaves all the work to the other.
-                few = int(numbered(parts).max()) + 1 <= self.options["tau"]
-                return self._better(outlook, parts, priority, made, work / 2.0 if few else work)
-        self.place(made, work)
-        return made
+        return self.chosen(outlook, priority, self.problem(outlook, families(outlook), priority))
 
-    def _better(
-        self, outlook: Outlook, parts: Indices, priority: Floats, made: loops.Problem, work: float
-    ) -> Placed:
-        """Of the problem's items, which are whole families, and of these parts of them: what is worth more."""
-        least = self.place(made, work)
+    def chosen(self, outlook: Outlook, priority: Floats, made: loops.Problem) -> Placed:
+        """The better of the ways to group the rows. `made`: as for `ways`."""
+        ways = self.ways(outlook, priority, made)
+        least = self.place(made, ways[0][1])
+        if len(ways) == 1:
+            return made
         undivided = Kept(made.plan(), least)
-        items = self.items(outlook, parts, priority)
-        made.take((items.lane, items.start, items.rows))
+        items, work = ways[1]
+        made.take(items)
         gain = self.place(made, work) - least
         return made if gain > self.options["min_gain"] * len(outlook.open) else undivided
 
-
-def _checked(known: Mapping[str, float], given: Mapping[str, float]) -> Mapping[str, float]:
-    for name, value in given.items():
-        if name not in known:
-            near = get_close_matches(name, known, n=1, cutoff=0.0)
-            raise InvalidConfiguration(
-                f"no policy option {name!r} here; the nearest is {near[0]!r} of {', '.join(sorted(known))}"
-            )
-        lowest = float("-inf") if name == "min_gain" else 0.0
-        if not isfinite(value) or value < lowest or (name == "tau_s" and value == 0.0):
-            raise InvalidConfiguration(
-                f"policy option {name!r} is a number of {max(lowest, 0.0)} or more, not {value}"
-            )
-    return {**known, **given}
+    def ways(
+        self, outlook: Outlook, priority: Floats, made: loops.Problem
+    ) -> list[tuple[tuple[Any, ...], float]]:
+        """The ways to group the rows, one or two: items, and the work that placing them may take. `made`: a problem
+        whose items are the families; after that, those of the first way."""
+        whole, work = families(outlook), self.options["work"]
+        ways = [(made.items(), work)]
+        if self.options["split"] > 0.0 and self.options["min_gain"] < 0.0:
+            ways = [(self.items(outlook, by_label(outlook, whole), priority).arrays, work)]
+        elif self.options["split"] > 0.0:
+            found = parted(outlook, whole, priority, made, most=self.most(outlook))
+            if found is not None:
+                items, many = found
+                # More parts than `tau` are placed greedily, which leaves all the work to the other.
+                share = work / 2.0 if many <= self.options["tau"] else work
+                ways = [(ways[0][0], share), (items.arrays, share)]
+        made.take(ways[0][0])
+        return ways

@@ -17,6 +17,7 @@ from peekserve.registry.stated import DEVICES
 FILE = "peekserve.yaml"
 PREFIX = "PEEKSERVE_"
 BELIEFS = ("calibrated", "dirichlet")
+ESCALATE = {"auto": None, "on": True, "off": False}
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -32,7 +33,7 @@ class Address:
 class PolicySettings:
     """Which policy plans, its switches (policies/base.py) and its own options."""
 
-    name: str = "sneakpeek"
+    name: str = "horizon"
     aware: bool = True
     short_circuit: bool = True
     drop: bool = True
@@ -73,8 +74,9 @@ class ServerSettings:
     deadline for the way back. `peek_patience_s`: how long a row waits for its peek before it is planned
     with the prior. `on_miss`: for every application, instead of what each says. `normalise`: value answers
     against the best variant of their application. `beliefs`: how evidence becomes a belief, empty for the way that
-    goes with the policy. `state`, `journal`: a folder and a file; empty for the
-    default folder and for no journal. `grpc`: None when switched off.
+    goes with the policy. `escalate`: may a row that a model ran be asked of another one, None for what goes with the
+    policy; `escalate_gain`: expected accuracy that the other one must add. `state`, `journal`: a folder and a file;
+    empty for the default folder and for no journal. `grpc`: None when switched off.
     """
 
     http: Address = Address("127.0.0.1", 8000)
@@ -88,6 +90,8 @@ class ServerSettings:
     on_miss: OnMiss | None = None
     normalise: bool = False
     beliefs: str = ""
+    escalate: bool | None = None
+    escalate_gain: float = 0.02
     limits: Limits = Limits()
     log: str = "info"
     state: str = ""
@@ -152,6 +156,8 @@ def _settings(entry: Entry) -> ServerSettings:
         on_miss=top.take("on_miss", lambda e: e.member(OnMiss), plain.on_miss),
         normalise=top.take("normalise", Entry.boolean, plain.normalise),
         beliefs=top.take("beliefs", lambda e: e.one_of(BELIEFS, "kind of beliefs"), plain.beliefs),
+        escalate=top.take("escalate", lambda e: ESCALATE[e.one_of(ESCALATE)], plain.escalate),
+        escalate_gain=top.take("escalate_gain", lambda e: e.number(0.0, 1.0), plain.escalate_gain),
         limits=top.take("limits", _limits, plain.limits),
         log=top.take("log", lambda e: e.one_of(LEVELS, "level"), plain.log),
         state=top.take("state", Entry.text, plain.state),
@@ -301,6 +307,8 @@ KEYS = (
     "on_miss",
     "normalise",
     "beliefs",
+    "escalate",
+    "escalate_gain",
     "limits",
     "log",
     "state",

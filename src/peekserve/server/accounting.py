@@ -25,7 +25,7 @@ class Accounts:
         request, answer = reply.request, reply.answer
         seconds = reply.finished_at - request.arrived_at
         self.telemetry.request(
-            request.application, reply.version, protocol, outcome_label(status.word, answer), seconds
+            request.application, reply.version, protocol, outcome_label(status.word, reply), seconds
         )
         if status.http == 200 and not self.sampled():
             return

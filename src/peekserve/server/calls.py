@@ -87,6 +87,11 @@ class InferReply:
         return self.answer.outcome in (Outcome.ANSWERED, Outcome.LATE)
 
     @property
+    def met(self) -> bool:
+        """In time, here at the door: on a busy machine an answer may be decided in time and still come late."""
+        return self.answer.outcome is Outcome.ANSWERED and self.finished_at <= self.request.due_at
+
+    @property
     def version(self) -> str:
         """Who answered: a variant's name, "peek", or "mixed"; "" when nobody did."""
         answerers = set(self.answerers)
@@ -140,7 +145,7 @@ class InferReply:
             told[one] = sum(known) / len(known)
             if len(believed) > 1:
                 told[each] = ",".join("" if v is None else f"{v:.6g}" for v in believed)
-        told["deadline_met"] = answer.outcome is Outcome.ANSWERED
+        told["deadline_met"] = self.met
         told["queue_us"] = _us(self.queue_s)
         told["compute_us"] = _us(self.compute_s)
         if request.due_at != float("inf"):

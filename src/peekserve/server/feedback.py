@@ -182,6 +182,7 @@ class _Pages:
         except Gone:
             return Response(status_code=400)
         except Unsupported as error:
+            desk.refused(InvalidRequest(str(error)))
             return Response(
                 error_body(str(error), UNSUPPORTED), UNSUPPORTED.http, media_type="application/json"
             )

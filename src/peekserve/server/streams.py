@@ -299,7 +299,7 @@ class StreamDesk:
             outcome, told["error"] = "error", "the server failed to handle this query; its log says why"
         else:
             status = status_of_answer(reply.answer)
-            outcome = outcome_label(status.word, reply.answer)
+            outcome = outcome_label(status.word, reply)
             self._accounts.served(reply, status, "stream")
             told |= _answer(reply)
         self._telemetry.stream_query(call.application, outcome)

@@ -11,7 +11,8 @@ from prometheus_client.exposition import choose_encoder
 
 from peekserve.awareness.drift import Drift
 from peekserve.domain.messages import Answer, RunBatch
-from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, Source
+from peekserve.domain.request import Outcome, Request, RowAnswer, Source
+from peekserve.server.calls import InferReply
 from peekserve.server.observing import Counter
 
 
@@ -266,8 +267,8 @@ _LABELS = {
 }
 
 
-def outcome_label(word: str, answer: Answer | None = None) -> str:
+def outcome_label(word: str, reply: InferReply | None = None) -> str:
     """The `outcome` label of a status word; a late answer is `late`."""
-    if answer is not None and answer.reason is Reason.LATE and answer.outcome is Outcome.LATE:
+    if reply is not None and reply.served and not reply.met:
         return "late"
     return _LABELS.get(word, word)

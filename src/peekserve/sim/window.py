@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from peekserve.awareness.estimate import normalised
 from peekserve.core.beliefs import BeliefMaker, Floats, make, named
 from peekserve.core.spec import SchedulerSpec, windowed
 from peekserve.domain.application import Application, OnMiss
@@ -48,7 +49,9 @@ class Got:
 
     `label`: its true class. `recall`: of whoever answered, for that class: what the paper calls true accuracy; 0
     without an answer. `expected`: the utility at that recall, class-weighted, less the penalty: what the paper's
-    figures show. `row.believed` - `recall` is the error of the accuracy estimate.
+    figures show. Without class weights `row.believed` - `recall` is the error of the accuracy estimate; with them what
+    is believed is in their unit, and `recall` is not. Of an answer put together from more than one voice `recall` is
+    that of the variant that spoke last.
     """
 
     row: Row
@@ -175,7 +178,7 @@ def got_of(settled: Settled, app: Application, recorded: Recorded) -> Got:
     said = app.variant(variant) if variant is not None else app.peek
     recall = said.quality.recall[label] if said is not None and said.quality else 1.0 / len(app.classes)
     kept = 1.0 - app.query().penalty.at(settled.at - request.due_at, request.deadline_s)
-    weight = app.weights[label] * len(app.classes) / sum(app.weights)
+    weight = float(normalised(app.weights)[label])
     return Got(made, label, recall, recall * weight * kept)
 
 

@@ -31,6 +31,10 @@ def open_database(path: Path, schema: str, version: int, synchronous: str) -> sq
         if found < version:
             # One script, one transaction: a power cut in between leaves version 0 and nothing else.
             connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {version}; COMMIT;")
+    except sqlite3.OperationalError as error:
+        # A full disk, a folder that may not be written: the file may well be ours.
+        connection.close()
+        raise InvalidConfiguration(f"{path}: cannot be opened or written: {error}") from error
     except sqlite3.Error as error:
         connection.close()
         raise InvalidConfiguration(f"{path} is no state file of peekserve: {error}") from error

@@ -21,6 +21,7 @@ from peekserve.state.database import open_database
 VERSION = 1
 # Of each application. Older ones would weigh next to nothing, and all are learnt again at each start.
 KEEP_ROWS = 3000
+_ANEW = "; move it away, and what feedback teaches begins anew"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS lessons (
@@ -97,11 +98,12 @@ class History:
                 .fetchall()
             )
         except sqlite3.Error as error:
-            raise InvalidConfiguration(f"{self.path}: cannot be read: {error}") from error
+            raise InvalidConfiguration(f"{self.path}: cannot be read: {error}{_remedy(error)}") from error
         try:
             read = [self._lesson(*row) for row in rows]
         except (msgspec.MsgspecError, KeyError, ValueError) as error:
-            raise InvalidConfiguration(f"{self.path}: a lesson that cannot be read: {error}") from None
+            why = f"a lesson that cannot be read: {error}{_ANEW}"
+            raise InvalidConfiguration(f"{self.path}: {why}") from None
         return tuple(lesson for lesson in read if lesson is not None)
 
     def _row(self, lesson: Lesson, confirmed_at: float) -> tuple[str | float | None, ...]:
@@ -154,5 +156,14 @@ class History:
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._connection = open_database(self.path, _SCHEMA, VERSION, "NORMAL")
+            try:
+                self._connection = open_database(self.path, _SCHEMA, VERSION, "NORMAL")
+            except InvalidConfiguration as error:
+                raise InvalidConfiguration(f"{error}{_remedy(error.__cause__)}") from error
         return self._connection
+
+
+def _remedy(error: BaseException | None) -> str:
+    """What helps against this: nothing here, where the file itself may be whole."""
+    spoiled = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+    return _ANEW if spoiled else ""

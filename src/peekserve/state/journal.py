@@ -132,6 +132,8 @@ class JournalReader:
             body = self._file.read(length) if length <= _MAX_FRAME else b""
             if len(body) == length and zlib.crc32(body) == crc:
                 return body
+        if offset == 0:
+            raise JournalDamaged(f"{self._path} is no journal of peekserve, or its first frame is broken")
         raise JournalDamaged(
             f"{self._path}: the frame at byte {offset} is broken; everything before it is good"
         )

@@ -58,7 +58,8 @@ class Form:
 
     def of(self, policy: str, options: Mapping[str, float]) -> Entrant:
         switches = Switches(aware=self.aware, short_circuit=self.short_circuit)
-        return Entrant(self.name, policy, switches, options, self.beliefs)
+        # No row runs again: that goes with one of the policies alone, and with no form that is compared.
+        return Entrant(self.name, policy, switches, options, self.beliefs, escalate=False)
 
     @property
     def on_miss(self) -> OnMiss:

@@ -24,7 +24,10 @@ _TOLD = 1000.0
 
 
 class Told:
-    """A belief (core.beliefs.Belief) that reads the label out of counts which `labelled` made."""
+    """A belief (core.beliefs.Belief) that reads the label out of counts which `labelled` made. Its `theta` is what the
+    peek answers with: a peek that is wrong stays wrong, whoever knows it."""
+
+    judges_itself = True
 
     def __init__(self, catalogue: Catalogue, application: int) -> None:
         app = catalogue.applications[application]
@@ -39,9 +42,9 @@ class Told:
     def believe(self, counts: Floats) -> Seen:
         labels = np.asarray(counts.argmax(axis=1))
         votes = np.where(counts >= _TOLD, counts - _TOLD, counts)
-        right = leading(posterior_mean(self._prior, votes)) == labels
-        theta = np.eye(len(self._prior))[labels]
-        instant = np.where(right, self._weights[labels], 0.0)
+        said = leading(posterior_mean(self._prior, votes))
+        theta = np.eye(len(self._prior))[said]
+        instant = np.where(said == labels, self._weights[labels], 0.0)
         return Seen(theta, self._worth[labels], instant, labels.astype(np.int32))
 
     def seen(self, counts: Floats) -> Seen:

@@ -46,13 +46,14 @@ _SERVICE, _VALIDATION, _WINDOW, _STREAM = 51, 52, 53, 54
 @dataclass(frozen=True, slots=True)
 class Entrant:
     """A scheduler as it stands in a table. `switches`: None for the policy's own. `beliefs`: a name in core.beliefs, or
-    what makes them."""
+    what makes them. `escalate`: may rows run again, planned event by event? None for what goes with the policy."""
 
     name: str
     policy: str
     switches: Switches | None
     options: Mapping[str, float]
     beliefs: str | BeliefMaker = "dirichlet"
+    escalate: bool | None = None
 
     @classmethod
     def of(cls, who: Contender, name: str = "", beliefs: str = "dirichlet") -> "Entrant":
@@ -108,6 +109,7 @@ class Scene:
             on_miss=on_miss,
             hang_s=float("inf"),
             beliefs=who.beliefs if isinstance(who.beliefs, str) else "",
+            escalate=who.escalate,
         )
         catalogue = spec.catalogue(believed or self.applications)
         beliefs = make(who.beliefs, catalogue)

@@ -115,6 +115,10 @@ def test_the_page_shows_what_was_measured(where):
     assert markdown(summaries) in (DOCS / "sneakpeek.md").read_text()
 
 
+def test_so_does_the_page_of_horizon():
+    assert markdown(read_summaries(DOCS / "horizon")) in (DOCS / "horizon.md").read_text()
+
+
 def test_where_nothing_can_be_written_nothing_is_measured(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(

@@ -9,7 +9,7 @@ import pytest
 from peekserve import kernel
 from peekserve.policies import horizon, make
 from peekserve.policies.base import Switches, View
-from peekserve.policies.groups import agreeing, by_label, families, grouped, log_priority
+from peekserve.policies.groups import by_label, families, grouped, log_priority
 from peekserve.policies.horizon import Horizon
 from peekserve.policies.placing import look, problem
 from peekserve.policies.worth import evaluate
@@ -81,8 +81,8 @@ def test_parts_are_put_together_alike_by_both_forms():
         parts = by_label(outlook, whole)
         items = grouped(outlook, whole, priority)
         made = problem(outlook, items, rescue=False, by_accuracy=False, search_items=0)
-        here = agreeing(outlook, whole, parts, priority, made).tolist()
         given = (whole, parts, priority[rows], rows, lane, np.full(2, 99))
+        here = kernel.grouping.agreeing(made, *given).tolist()
         assert here == plain.agreeing(made, *given).tolist(), f"seed {seed}"
 
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from peekserve.domain.messages import Plan
 from peekserve.domain.utility import Penalty
 from peekserve.errors import InvalidConfiguration
+from peekserve.kernel import grouping
 from peekserve.policies import POLICIES, SWITCHES, YARDSTICKS, Switches, make
 from peekserve.policies.base import Policy, View
-from peekserve.policies.groups import agreeing, by_label, families, grouped, log_priority
+from peekserve.policies.groups import by_label, families, grouped, log_priority
 from peekserve.policies.placing import look, problem
 from tests.policies.views import a_lane, a_random_view, a_row, a_view, a_worker, carried_out, takes
 
@@ -248,7 +249,9 @@ def test_parts_that_would_use_the_same_model_stay_together():
     made = problem(
         outlook, grouped(outlook, whole, priority), rescue=False, by_accuracy=False, search_items=0
     )
-    assert len(set(agreeing(outlook, whole, parts, priority, made).tolist())) == 1
+    opened, own = outlook.open, outlook.view.lane[outlook.open].astype(np.int64)
+    together = grouping.agreeing(made, whole, parts, priority[opened], opened, own, np.full(1, 99))
+    assert len(set(together.tolist())) == 1
     # Paper's way, told to keep them apart and not to merge neighbours.
     apart = make("sneakpeek", Switches(aware=True, merge=False), min_gain=-1.0)
     assert len(apart.plan(a_view([lane], rows)).batches) == 4

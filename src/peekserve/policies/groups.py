@@ -63,7 +63,8 @@ def parted(
     outlook: Outlook, whole: Indices, priority: Floats, made: loops.Problem, *, most: int | None = None
 ) -> tuple[Items, int] | None:
     """The items of the families in `whole` split by likely class, without parts for which being apart only costs
-    batching, as `agreeing` says; and how many parts there are. None where that divides no family."""
+    batching, as the kernel's `grouping.agreeing` says; and how many parts there are. None where that divides no
+    family."""
     likely = outlook.view.likely[outlook.open].astype(np.int64)
     own, longest = _open(outlook, priority), _longest(outlook, None)
     found = grouping.parted(made, whole, likely, *own, longest, _longest(outlook, most))
@@ -75,17 +76,3 @@ def by_label(outlook: Outlook, whole: Indices) -> Indices:
     rows with no such class are a part of their own."""
     likely = outlook.view.likely[outlook.open].astype(np.int64)
     return whole * (int(likely.max(initial=-1)) + 2) + likely + 1
-
-
-def agreeing(
-    outlook: Outlook, whole: Indices, parts: Indices, priority: Floats, made: loops.Problem
-) -> Indices:
-    """i8[open rows]: `parts` (i8[open rows]) with those put together that would be served by the same variant
-    anyway, for which being apart only costs batching. `made`: the kernel's form of the outlook, of any items.
-
-    The variant of a part is the one that serves it best if it comes first; but the one that serves its whole
-    family best, if that is no worse.
-    """
-    if not len(parts):
-        return parts
-    return grouping.agreeing(made, whole, parts, *_open(outlook, priority), _longest(outlook, None))

@@ -18,7 +18,7 @@ from peekserve.errors import InvalidData
 Floats = npt.NDArray[np.float64]
 
 # The 95th percentile of a standard normal: turns a measured p95/median into the spread of a lognormal.
-_Z95 = 1.6449
+Z_P95 = 1.6449
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class RecordedWorld:
         if paces:
             return seconds * paces.draw(at - self.service.began_at, rng)
         if self.jitter and curve.p95_s:
-            spread = log(max(curve.cautious_s(len(command.rows)) / seconds, 1.0)) / _Z95
+            spread = log(max(curve.cautious_s(len(command.rows)) / seconds, 1.0)) / Z_P95
             seconds *= exp(spread * rng.standard_normal())
         return seconds
 

@@ -2,10 +2,42 @@
 
 import sqlite3
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from peekserve.errors import InvalidConfiguration
 
 BUSY_S = 5.0
+
+
+class Database:
+    """Opens its file on first use, in the thread that uses it; `with` closes it. `schema`, `version`, `synchronous`: as
+    of `open_database`, whose errors come from the first use."""
+
+    def __init__(self, path: Path, schema: str, version: int, synchronous: str) -> None:
+        self.path = path
+        self._schema = schema
+        self._version = version
+        self._synchronous = synchronous
+        self._connection: sqlite3.Connection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = open_database(self.path, self._schema, self._version, self._synchronous)
+        return self._connection
 
 
 def open_database(path: Path, schema: str, version: int, synchronous: str) -> sqlite3.Connection:

@@ -10,13 +10,12 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import msgspec
 
 from peekserve.domain.feedback import Lesson
 from peekserve.errors import InvalidConfiguration
-from peekserve.state.database import open_database
+from peekserve.state.database import Database
 
 VERSION = 1
 # Of each application. Older ones would weigh next to nothing, and all are learnt again at each start.
@@ -40,7 +39,7 @@ class Edition:
     revisions: Mapping[str | None, str]
 
 
-class History:
+class History(Database):
     """Opens its file on first use, in the thread that uses it; `with` closes it. `editions`: by application name.
 
     Every method raises InvalidConfiguration where the file is none of ours, is of a newer peekserve, or cannot be read
@@ -48,23 +47,15 @@ class History:
     """
 
     def __init__(self, path: Path, editions: Mapping[str, Edition], keep_rows: int = KEEP_ROWS) -> None:
-        self.path = path
+        super().__init__(path, _SCHEMA, VERSION, "NORMAL")
         self._editions = editions
         self._keep_rows = keep_rows
-        self._connection: sqlite3.Connection | None = None
 
-    def __enter__(self) -> "History":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    def _opened(self) -> sqlite3.Connection:
+        try:
+            return super()._opened()
+        except InvalidConfiguration as error:
+            raise InvalidConfiguration(f"{error}{_remedy(error.__cause__)}") from error
 
     def add(self, lessons: Sequence[Lesson], confirmed_at: float) -> None:
         """Keep these, and forget the oldest beyond what is kept: one transaction. `confirmed_at`: seconds since the
@@ -153,14 +144,6 @@ class History:
             tuple(beliefs[name] for name in edition.classes),
             None if seen is None else tuple(seen[name] for name in edition.classes),
         )
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._connection is None:
-            try:
-                self._connection = open_database(self.path, _SCHEMA, VERSION, "NORMAL")
-            except InvalidConfiguration as error:
-                raise InvalidConfiguration(f"{error}{_remedy(error.__cause__)}") from error
-        return self._connection
 
 
 def _remedy(error: BaseException | None) -> str:

@@ -8,14 +8,13 @@ registry/profiled.py. Values are JSON, so that a file can be read with `sqlite3`
 
 import sqlite3
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 
 import msgspec
 
 from peekserve.domain.profile import Calibration, LatencyCurve, Quality, Timing
 from peekserve.errors import InvalidConfiguration, PeekserveError
-from peekserve.state.database import open_database
+from peekserve.state.database import Database
 
 T = TypeVar("T")
 Recalls = tuple[tuple[float, ...], ...]
@@ -47,7 +46,7 @@ CREATE TABLE IF NOT EXISTS agreement (
 """
 
 
-class Store:
+class Store(Database):
     """Opens its file on first use, in the thread that uses it; `with` closes it.
 
     Every method raises InvalidConfiguration where the file is none of ours, is of a newer peekserve, or
@@ -55,21 +54,7 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._connection: sqlite3.Connection | None = None
-
-    def __enter__(self) -> "Store":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        super().__init__(path, _SCHEMA, VERSION, "FULL")
 
     # ---- revisions
 
@@ -177,8 +162,3 @@ class Store:
             return self._opened().execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise InvalidConfiguration(f"{self.path}: cannot be read: {error}") from error
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._connection = open_database(self.path, _SCHEMA, VERSION, "FULL")
-        return self._connection

@@ -26,6 +26,7 @@ from peekserve.experiments.sneakpeek.lab import Lab, Setting, rows_of
 from peekserve.experiments.spec import Experiment, Job, Panel, Series
 from peekserve.experiments.table import Floats, Interval, Row, Table, Value
 from peekserve.sim.window import Got
+from peekserve.sim.world import Z_P95
 
 DEADLINES_MS, ROWS = (60, 80, 100, 150), (12, 24)
 SHORT_MS, USUAL_MS = (60, 80), 150
@@ -34,8 +35,6 @@ RESIDENT = 2
 TIMES = 2
 SIGMAS = (0.0, 0.1, 0.2, 0.3)
 PRICES, CROWDS = (0.0, 1.0, 2.0, 5.0, 10.0), (24, 36, 48)
-# A lognormal's 95th percentile lies this many sigmas above its median.
-_Z95 = 1.6449
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +160,7 @@ def spread(app: Application, sigma: float) -> Application:
             device: replace(
                 timed,
                 curves=tuple(
-                    replace(c, p95_s=tuple(m * exp(_Z95 * sigma) for m in c.median_s)) for c in timed.curves
+                    replace(c, p95_s=tuple(m * exp(Z_P95 * sigma) for m in c.median_s)) for c in timed.curves
                 ),
             )
             for device, timed in variant.timing.items()

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from peekserve.domain.shares import Z95
 from peekserve.experiments.horizon.profiles import random_service
 from peekserve.experiments.horizon.worlds import (
     Entrant,
@@ -114,7 +115,7 @@ def beside(own: Sequence[Sequence[Got]], other: Sequence[Sequence[Got]], where: 
         ]
     )
     mean, error = float(apart.mean()), float(apart.std(ddof=1) / np.sqrt(len(apart)))
-    low, high = mean - 1.96 * error, mean + 1.96 * error
+    low, high = mean - Z95 * error, mean + Z95 * error
     return {
         **where,
         "difference": mean,

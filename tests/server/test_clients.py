@@ -178,7 +178,8 @@ def test_a_client_that_hangs_up_cancels(serving):
             with pytest.raises(InferenceServerException, match="Deadline"):
                 triton.infer("plain", [an_input(over_grpc, ROWS)], client_timeout=0.05)
             wait_for(lambda: backend.cancelled == ["test-1", "test-2"])
-        assert backend.last.request.deadline_s <= 0.05
+        # gRPC rounds a call's time up when it sends it; the application's own deadline is a second.
+        assert backend.last.request.deadline_s < 0.1
 
 
 def test_an_address_in_use_is_a_clear_error(serving):

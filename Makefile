@@ -37,8 +37,12 @@ format: .venv/.dev
 	$(INSTALL) --no-build-isolation --editable '.[demo,grpc]'
 	touch $@
 
+# torch only from a wheel that lies on this machine's disk (pip's find-links): from an index it may bring gigabytes of CUDA.
 .venv/.dev: .venv/.demo
 	$(INSTALL) --group dev
+	$(INSTALL) --no-index --no-deps torch 2>/dev/null \
+		&& $(INSTALL) --no-build-isolation --editable '.[demo,grpc,train]' \
+		|| echo "no torch wheel on this disk: tests of supernets and of training are skipped"
 	touch $@
 
 .venv/.kernel: .venv/.demo $(KERNEL)

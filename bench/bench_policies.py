@@ -1,14 +1,17 @@
-"""CPU time of one decision, making the view included: `python bench/bench_policies.py [--json]`.
+"""CPU time of one decision, making the view included: `python bench/bench_policies.py [--json] [--policy NAME,...]`.
 
 A backlog of 12 to 500 waiting rows of three applications (5, 4 and 3 variants; 2, 6 and 7 classes), drawn from fixed
 seeds: deadlines of 20 to 200 ms, evidence of five neighbours for nearly every row, weights that do not all fit. The
 figure is the thread's CPU time of backlog.view and policy.plan together.
+
+And, for the policies of the SuperServe paper, over one supernet: 36 subnets of one set of weights, all resident.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,6 +24,7 @@ from peekserve.core.fleet import Fleet
 from peekserve.domain.application import Application, OnMiss, PeekSpec, QueryType, Variant
 from peekserve.domain.profile import LatencyCurve, Quality, Timing
 from peekserve.domain.request import Request
+from peekserve.errors import InvalidConfiguration
 from peekserve.policies import POLICIES, YARDSTICKS, Switches, make
 from peekserve.policies.base import Policy
 
@@ -36,6 +40,17 @@ FORMS = {
     "plain": Switches(),
     "aware": Switches(aware=True),
     "aware, short-circuit": Switches(aware=True, short_circuit=True),
+}
+# 36 subnets, from a millisecond to ten for one row, each more accurate than the one before.
+SUBNETS = tuple((0.001 * 10 ** (i / 35), 0.74 + 0.06 * (i / 35) ** 0.5) for i in range(36))
+OVER_A_SUPERNET: Mapping[str, tuple[str, Mapping[str, float]]] = {
+    "slackfit (paper)": ("slackfit", {"raise": 0.0}),
+    "slackfit": ("slackfit", {}),
+    "slackfit (drain)": ("slackfit", {"drain": 0.5}),
+    "maxacc": ("maxacc", {}),
+    "maxbatch": ("maxbatch", {}),
+    "clipper": ("clipper", {"point": 2.0}),
+    "infaas": ("infaas", {}),
 }
 
 
@@ -63,17 +78,27 @@ def an_application(index: int, classes: int, variants: tuple[tuple[float, float]
     )
 
 
-def a_decision(rows: int, seed: int) -> Callable[[Policy], object]:
+def a_zoo() -> list[Application]:
+    return [an_application(i, *app) for i, app in enumerate(APPLICATIONS)]
+
+
+def a_supernet() -> list[Application]:
+    """One application, all of whose variants have the same weights."""
+    app = an_application(0, 7, SUBNETS)
+    return [replace(app, variants=tuple(replace(v, weights="supernet") for v in app.variants))]
+
+
+def a_decision(applications: Sequence[Application], rows: int, seed: int) -> Callable[[Policy], object]:
     """One decision over a backlog of this many rows, to be made again and again by any policy."""
     rng = np.random.default_rng([rows, seed])
-    catalogue = Catalogue([an_application(i, *app) for i, app in enumerate(APPLICATIONS)])
+    catalogue = Catalogue(applications)
     fleet = Fleet(catalogue, hang_s=1.0)
     fleet.up("w", "cpu", 6, now=0.0)
     fleet.preload("w", now=0.0)
     backlog = Backlog(catalogue, make_beliefs("dirichlet", catalogue))
     for i in range(rows):
-        a = int(rng.integers(len(APPLICATIONS)))
-        classes = APPLICATIONS[a][0]
+        a = int(rng.integers(len(applications)))
+        classes = len(applications[a].classes)
         request = Request(
             f"r{i}", f"app{a}", 50.0 - float(rng.uniform(0, 0.02)), 50.0 + float(rng.uniform(0.015, 0.2))
         )
@@ -89,12 +114,11 @@ def a_decision(rows: int, seed: int) -> Callable[[Policy], object]:
     return decide
 
 
-def measured(name: str, switches: Switches, rows: int) -> dict[str, float]:
+def measured(policy: Policy, applications: Sequence[Application], rows: int) -> dict[str, float]:
     """Median and p95 over backlogs and repeats, microseconds."""
-    policy = make(name, switches)
     spent = []
     for seed in range(BACKLOGS):
-        decide = a_decision(rows, seed)
+        decide = a_decision(applications, rows, seed)
         decide(policy)
         for _ in range(REPEATS):
             begin = time.thread_time_ns()
@@ -103,16 +127,31 @@ def measured(name: str, switches: Switches, rows: int) -> dict[str, float]:
     return {"median_us": float(np.median(spent)), "p95_us": float(np.quantile(spent, 0.95))}
 
 
+def everything(names: Sequence[str]) -> dict[str, dict[int, dict[str, float]]]:
+    """Label -> rows -> figures, of these policies."""
+    table = {
+        f"{name} ({form})": {rows: measured(make(name, switches), a_zoo(), rows) for rows in ROWS}
+        for name in names
+        for form, switches in FORMS.items()
+    }
+    for label, (name, options) in OVER_A_SUPERNET.items():
+        if name in names:
+            made = make(name, Switches(), **options)
+            table[f"{label}, supernet"] = {rows: measured(made, a_supernet(), rows) for rows in ROWS}
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print numbers for machines")
-    as_json = parser.parse_args().json
-    table = {
-        f"{name} ({form})": {rows: measured(name, switches, rows) for rows in ROWS}
-        for name in POLICIES
-        if name not in YARDSTICKS
-        for form, switches in FORMS.items()
-    }
+    parser.add_argument("--policy", default="", help="only these, with commas between them")
+    asked = parser.parse_args()
+    as_json = asked.json
+    every = [name for name in POLICIES if name not in YARDSTICKS]
+    names = asked.policy.split(",") if asked.policy else every
+    if set(names) - set(every):
+        raise InvalidConfiguration(f"--policy {asked.policy}: the policies are {', '.join(every)}")
+    table = everything(names)
     if as_json:
         print(json.dumps({"compiled": kernel.COMPILED, "decision": table}))
         return

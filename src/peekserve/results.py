@@ -144,7 +144,8 @@ class Summary:
     """A run in numbers. `low`, `high`: 95% bootstrap interval of the mean utility, which is class-weighted; `accuracy`
     is not: the share of what was answered that was right. `believed`: as in Row. `deadlines_met`, `by_peek`: shares of
     all requests. `p95_s`: of the time to an outcome. `weighted_f1`, `quadratic` (as (1 + Q) / 2): of what was answered,
-    like `accuracy`."""
+    like `accuracy`. `accuracy_in_time`: of what was answered in time, the share that was right. With `deadlines_met` it
+    is what SuperServe measures (section 6: SLO attainment, mean serving accuracy), by answers and not by profiles."""
 
     requests: int
     utility: float
@@ -157,6 +158,7 @@ class Summary:
     p95_s: float
     weighted_f1: float = float("nan")
     quadratic: float = float("nan")
+    accuracy_in_time: float = float("nan")
 
     def __str__(self) -> str:
         return (
@@ -173,6 +175,7 @@ def summary(rows: Sequence[Row], seed: int = 0) -> Summary:
     low, high = interval(utility, seed=seed)
     answered = [r for r in rows if r.outcome in (Outcome.ANSWERED, Outcome.LATE)]
     believed = np.array([r.believed for r in answered])
+    in_time = [r.correct for r in rows if r.in_time]
     return Summary(
         requests=len(rows),
         utility=float(utility.mean()),
@@ -187,6 +190,7 @@ def summary(rows: Sequence[Row], seed: int = 0) -> Summary:
         quadratic=float(np.mean(graded))
         if (graded := [r.quadratic for r in answered if r.said])
         else float("nan"),
+        accuracy_in_time=float(np.mean(in_time)) if in_time else 0.0,
     )
 
 

@@ -6,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peekserve.awareness.calibrate import fit
-from peekserve.awareness.fusion import UNASKED, Fusion, fit_fusion, likelihoods, with_share
+from peekserve.awareness.fusion import (
+    FEWEST,
+    UNASKED,
+    WORTH_A_RUN,
+    Fusion,
+    fit_fusion,
+    likelihoods,
+    with_share,
+    worth_asking,
+)
+from peekserve.core.spec import SchedulerSpec
 from peekserve.errors import InvalidData
 
 pytestmark = pytest.mark.core
@@ -177,7 +187,8 @@ def test_a_calibration_is_given_the_share_that_its_own_beliefs_ask_for():
     assert known.fusion is None
     told = with_share(known, votes.astype(np.float64), said, labels)
     assert told.fusion > 0.85  # all of them err by themselves
-    assert replace(told, fusion=None) == known
+    assert told.escalates
+    assert replace(told, fusion=None, escalates=None) == known
 
 
 def test_few_samples_show_nothing_and_models_answer_by_themselves():
@@ -208,6 +219,56 @@ def test_one_group_with_a_name_shows_nothing_of_others():
     drawn = votes_and_models(np.random.default_rng(0), 2000, 0.0, (0.65, 0.7))
     assert fit_fusion(*drawn) > 0.0
     assert fit_fusion(*drawn, groups=np.zeros(2000)) == 0.0
+
+
+def test_fewer_than_five_groups_show_nothing_however_alike_they_gain():
+    """Every group is the same rows once more, so that all gain alike and no standard error is left."""
+    theta, said, confusions, labels = votes_and_models(np.random.default_rng(0), 500, 0.0, (0.65, 0.7))
+
+    def shared_by(people):
+        return fit_fusion(
+            np.tile(theta, (people, 1)),
+            np.tile(said, people),
+            people * confusions,
+            np.tile(labels, people),
+            np.repeat(np.arange(people), len(labels)),
+        )
+
+    assert [shared_by(people) > 0.0 for people in (2, FEWEST - 1, FEWEST)] == [False, False, True]
+
+
+def asked_again(drawn, share, groups=None):
+    theta, said, confusions, labels = drawn
+    return worth_asking(theta, said, confusions, labels, groups, np.full(3, 1.0 / 3.0), share)
+
+
+def test_a_second_model_is_asked_where_it_errs_by_itself():
+    rng = np.random.default_rng(0)
+    apart = votes_and_models(rng, 2000, 0.0, (0.65, 0.7))
+    assert asked_again(apart, 0.9)
+    assert asked_again(apart, 0.9, np.arange(2000) % 40)
+    assert not asked_again(apart, 0.9, np.arange(2000) % 4)
+
+
+def test_a_second_model_that_says_the_same_is_not_asked():
+    """Each alone is promised much of by the other: they are right in 0.65, and nobody counted that they agree."""
+    theta, said, confusions, labels = votes_and_models(np.random.default_rng(0), 2000, 0.0, (0.65,) * 2)
+    same, counted = np.stack([said[0], said[0]]), np.stack([confusions[0], confusions[0]])
+    assert not asked_again((theta, same, counted, labels), 0.9)
+    # Nor is one that a row never gains by.
+    assert not asked_again((theta, said[:1], confusions[:1], labels), 0.9)
+
+
+def test_where_nothing_is_fused_nobody_is_asked_again():
+    labels = np.tile(np.arange(3), 100)
+    votes = np.eye(3)[labels] * 5.0
+    known = fit(votes, labels, None, (0.5,) * 3)
+    told = with_share(known, votes, labels[None], labels)
+    assert (told.fusion, told.escalates) == (0.0, False)
+
+
+def test_what_is_judged_is_what_is_served():
+    assert SchedulerSpec().escalate_gain == WORTH_A_RUN
 
 
 def test_a_group_is_not_judged_by_what_it_said_itself():

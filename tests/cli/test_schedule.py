@@ -118,6 +118,14 @@ def test_a_switch_of_the_file_overrides_the_policys_own():
     assert (found.switches.short_circuit, found.switches.aware) == (True, False)
 
 
+def test_a_long_window_is_planned_to_its_end_by_policies_that_serve_a_few_batches_at_a_time():
+    row = {"application": "ecg", "deadline_s": 90.0, "counts": [1, 3]}
+    window = parse_window(json.dumps({**WINDOW, "rows": [row] * 200}).encode(), "w.json")
+    for name in ("slackfit", "infaas"):
+        assert not planned(window, view_of(window), name, {}).left, name
+        assert planned(window, view_of(window), name, {"ahead": 2.0}).left, name
+
+
 # ---- why -------------------------------------------------------------------------------------------------------
 
 

@@ -106,6 +106,19 @@ def test_recalls_are_those_of_how_far_the_votes_agree_on_each_class():
     assert seen.accuracy[2, 0] == pytest.approx(none @ [0.9, 0.8])  # no vote: the overall recalls
 
 
+def test_recalls_that_few_groups_were_counted_on_take_the_place_of_the_plain_ones():
+    seen = believing(by_agreement=(*APART, (0.7, 0.7))).believe(COUNTS)
+    first, _, none = seen.theta
+    assert seen.accuracy[0, 0] == pytest.approx(first @ [1.0, 0.4])
+    assert seen.accuracy[2, 0] == pytest.approx(none @ [0.7, 0.7])
+
+
+def test_sneakpeeks_beliefs_keep_the_plain_recalls():
+    app = an_app(by_agreement=(*APART, (0.7, 0.7)))
+    seen = Dirichlet(Catalogue([app]), 0).believe(COUNTS)
+    assert (seen.accuracy == expected_accuracy(seen.theta, np.array([[0.9, 0.8]]), (1.0, 1.0))).all()
+
+
 @pytest.mark.parametrize("odd", [((0.5, 0.5),) * 2, ()])
 def test_recalls_by_another_number_of_bins_are_left_aside(odd):
     seen = believing(by_agreement=odd).believe(COUNTS)

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from peekserve.core.catalogue import Catalogue
+from peekserve.core.fleet import Fleet
 from peekserve.core.spec import SchedulerSpec
 from peekserve.domain.application import Application, QueryType, Score
 from peekserve.domain.messages import Arrived, RunBatch, Woke, WorkerUp
@@ -42,6 +45,19 @@ def test_an_application_that_nothing_is_known_of_counts_fully_when_normalised():
         "app", ("a", "b"), tuple(type(v)(v.name, "", v.name) for v in unknown.variants), (0.5, 0.5)
     )
     assert Catalogue([unknown], normalise=True).lanes[0].profiled.tolist() == [1.0]
+
+
+def test_loads_are_planned_with_as_cautiously_as_batches():
+    sure, unsure = takes(0.1, "sure", load_s=0.2), takes(0.1, "unsure", load_s=0.2)
+    timing = {"cpu": replace(unsure.timing["cpu"], load_p95_s=0.3)}
+    catalogue = Catalogue([an_application(sure, replace(unsure, timing=timing))])
+    table = catalogue.device("cpu")
+    assert table.load_s.tolist() == [0.2, 0.2]
+    assert table.cautious_load_s.tolist() == [0.2, 0.3]
+    fleet = Fleet(catalogue, hang_s=1.0)
+    fleet.up("w", "cpu", 1000, 0.0)
+    [worker] = fleet.view(["w"], 0.0)
+    assert worker.load_s.tolist() == [0.2, 0.3]
 
 
 def test_who_wants_a_score_is_served_by_what_is_good_at_it():

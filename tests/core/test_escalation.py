@@ -191,7 +191,8 @@ def test_when_its_slack_runs_out_it_is_answered_with_what_it_has_in_time(on_miss
 def test_a_second_batch_that_takes_too_long_costs_only_its_own_answer(on_miss):
     scheduler = stepping(a_family(on_miss), margin_s=0.004)
     again = escalated(scheduler, due_at=0.2)
-    [answer] = of_kind(woken(scheduler, 0.198), Answer)  # half the margin is left for the way back
+    # The whole margin is left for the way back: there is an answer, and no need to risk it for a better one.
+    [answer] = of_kind(woken(scheduler, 0.196), Answer)
     assert (answer.outcome, answer.rows[0].variant) == (Outcome.ANSWERED, "quick")
     assert not told(scheduler, done(again, 0.25), 0.25)
 
@@ -236,6 +237,19 @@ def test_an_application_whose_fusion_was_not_measured_or_found_no_better_gets_pl
         scheduler.handle(Arrived(a_request()), 0.0)
         [answer] = told(scheduler, done(ran(scheduler, 0.0), 0.01), 0.01)
         assert answer.rows[0].source is Source.MODEL
+
+
+@pytest.mark.parametrize(("shown", "again"), [(True, True), (False, False), (None, False)])
+def test_unless_it_is_asked_for_rows_run_again_only_where_that_is_shown_to_help(shown, again):
+    plain = a_family()
+    app = replace(plain, peek=replace(plain.peek, calibration=replace(EVEN, escalates=shown)))
+    for anyway in (False, True):
+        scheduler = stepping(app, escalate_anyway=anyway)
+        scheduler.handle(Arrived(a_request()), 0.0)
+        answers = told(scheduler, done(ran(scheduler, 0.0), 0.01), 0.01)
+        assert bool(answers) != (again or anyway)
+        # What the model said is still taken together with the prior.
+        assert all(row.source is Source.FUSED for answer in answers for row in answer.rows)
 
 
 def test_a_request_waits_for_the_one_of_its_rows_that_runs_again():

@@ -37,7 +37,14 @@ def test_the_list_has_every_figure(capsys):
         f"horizon-{which}"
         for which in (
             *("gap", "remains", "guard", "deciding", "realised", "events", "awareness", "beliefs"),
-            *("escalation", "trust", "shift", "weights"),
+            *("escalation", "trust", "shift", "weights", "splits"),
+        )
+    }
+    wanted |= {
+        f"superserve-{which}"
+        for which in (
+            *("front", "properties", "norm", "memory", "switching", "actuation-delay", "functions", "bursty"),
+            *("ramps", "policies", "faults", "scaling", "oracle", "horizon", "live"),
         )
     }
     assert {one["name"] for one in told} == wanted

@@ -50,7 +50,7 @@ def test_what_is_shipped_says_what_each_variant_answered(name):
         np.add.at(counted, (base.validation_labels, base.validation_said[variant]), 1)
         assert (counted == base.confusion[variant]).all()
         apart = base.quality_by_agreement(variant, 5).by_agreement
-        assert np.shape(apart) == (4, len(base.classes))
+        assert np.shape(apart) == (5, len(base.classes))
 
 
 @pytest.mark.parametrize("name", NAMES)

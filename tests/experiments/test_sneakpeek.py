@@ -229,7 +229,8 @@ def test_a_small_experiment_writes_rows_and_a_summary_of_its_claims(name, tmp_pa
     assert seen[-1] == (len(seen) - 1, len(seen) - 1)
 
 
-@pytest.mark.parametrize("name", list(EXPERIMENTS))
+# Those on supernets have a laboratory of their own, and test_superserve.py.
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if not name.startswith("superserve-")])
 def test_every_experiment_measures_all_its_claims_and_can_be_drawn(name):
     experiment = EXPERIMENTS[name]
     result = run(experiment, a_lab(1), seeds=1)

@@ -9,7 +9,8 @@ from peekserve.domain.application import Application, FeatureStep, PeekSpec, Var
 from peekserve.domain.tensors import TensorSpec
 from peekserve.errors import InvalidConfiguration, InvalidData
 from peekserve.peeking.base import Glance
-from peekserve.peeking.peek import Peek, build_peek, calibrate, profile_peek
+from peekserve.peeking.neighbours import Neighbours
+from peekserve.peeking.peek import Peek, build_peek, calibrate, profile_peek, votes_on_reference
 
 SPEC = PeekSpec(("signal",), (FeatureStep("statistics"), FeatureStep("standardise")), neighbours=5)
 
@@ -114,6 +115,42 @@ def test_rows_of_subjects_that_the_peek_knows_are_left_out_of_its_calibration():
     assert kept == calibrate(app, votes[60:], labels[60:], groups[60:], None)
     # If nobody else is there, what is there must do.
     assert calibrate(app, votes, labels, groups, np.arange(6)).fitted_on == 120
+
+
+class Plain:
+    """Looks at one input as it is."""
+
+    def transform(self, inputs, lengths=None):
+        return inputs["x"]
+
+
+def test_a_reference_of_many_groups_tells_what_votes_are_worth_beside_few_of_validation():
+    """Two classes lie together for everybody but the two people of the validation data."""
+    rng = np.random.default_rng(0)
+    groups, labels = np.repeat(np.arange(12), 20), np.tile(np.repeat([0, 1], 10), 12)
+    inputs = {"x": (rng.normal(labels, 2.0)[:, None]).astype(np.float32)}
+    app, peek = an_application(), Peek(Plain(), Neighbours(inputs["x"], labels, 3, 5))
+    beside = votes_on_reference(peek, inputs, labels, groups)
+    assert (beside.counts.sum(axis=1) == 5.0).all()
+    assert beside.labels.tolist() == labels.tolist()
+    own = np.tile([0, 0, 1, 2], 10)
+    sure, people = 5.0 * np.eye(3)[own], np.repeat([100, 101], 20)
+    alone, both = (calibrate(app, sure, own, people, groups, more) for more in (None, beside))
+    assert both.fitted_on == alone.fitted_on + 240
+    assert both.votes[0][0] < alone.votes[0][0]
+    assert both.frequencies == alone.frequencies  # the reference's mix is its maker's choice
+    # Nobody knows whose neighbours they are.
+    assert calibrate(app, sure, own, None, None, beside).fitted_on == 40
+
+
+def test_rows_of_a_reference_are_not_voted_on_by_their_own_kind():
+    features = np.repeat(np.arange(4.0), 5)[:, None].astype(np.float32)
+    labels, groups = np.repeat([0, 1, 0, 1], 5), np.repeat(np.arange(4), 5)
+    peek = Peek(Plain(), Neighbours(features, labels, 2, 5))
+    told = votes_on_reference(peek, {"x": features}, labels, groups)
+    assert not told.counts[np.arange(20), labels].any()  # the nearest others are all of the other class
+    assert votes_on_reference(peek, {"x": features}, labels, None) is None
+    assert votes_on_reference(peek, {"x": features}, labels, np.zeros(20, int)) is None
 
 
 def test_a_calibration_is_fitted_to_the_mix_that_the_owner_expects():

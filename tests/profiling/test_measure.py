@@ -35,6 +35,25 @@ def test_what_a_script_takes_is_what_is_measured():
     assert (timing.load_s, timing.bytes, timing.runtime) == (pytest.approx(0.3), 77, "scripted")
 
 
+def test_loads_are_told_by_their_median_and_by_what_most_of_them_stay_below():
+    """The first reads the file; it is not what the scheduler meets."""
+    clock, timed = pretended()
+
+    class Uneven:
+        seconds = iter((0.9, 0.1, 0.1, 0.1, 0.3))
+        run, unload = timed.run, timed.unload
+
+        def load(self, variant, classes):
+            timed.load(variant, classes)
+            return next(self.seconds), 7
+
+    variant, rows = a_variant(max_batch=1, timing=takes(0.01)), [{"signal": some_rows(2)}]
+    timing = measure_timing(variant, CLASSES, rows, Uneven(), effort=Effort(loads=5), clock=clock)
+    assert (timing.load_s, timing.load_p95_s, timing.cautious_load_s) == (0.1, 0.3, 0.3)
+    once = measure_timing(variant, CLASSES, rows, timed, effort=Effort(loads=1), clock=clock)
+    assert once.cautious_load_s == once.load_s
+
+
 def test_the_effort_is_bounded():
     clock, timed = pretended()
     variant = a_variant(max_batch=32, timing=takes(0.5))

@@ -10,8 +10,8 @@ from peekserve.registry.check import check
 from tests.registry.folders import DIGITS, labelled, repository, untouched
 
 
-def fine(application, variant) -> str:
-    return ""
+def fine(application, variants) -> tuple[str, ...]:
+    return ("",) * len(variants)
 
 
 def lines(root: Path, probe=fine, environment=None) -> list[str]:
@@ -96,8 +96,8 @@ def test_a_variant_without_any_profile_is_a_warning(tmp_path):
 
 
 def test_what_the_probe_says_stands_at_the_model(tmp_path):
-    def refuses(application, variant) -> str:
-        return "gives 3 columns" if variant.name == "2" else ""
+    def refuses(application, variants) -> tuple[str, ...]:
+        return tuple("gives 3 columns" if variant.name == "2" else "" for variant in variants)
 
     assert lines(repository(tmp_path), refuses) == [
         "digits/application.yaml:24: variants.2.model: gives 3 columns"

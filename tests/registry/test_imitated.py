@@ -7,6 +7,7 @@ import pytest
 from peekserve.cli.assembly import lay_out, own_slot, scheduler_spec
 from peekserve.domain.profile import LatencyCurve, Timing
 from peekserve.errors import InvalidConfiguration
+from peekserve.profiling.device import fingerprint, fingerprint_of
 from peekserve.registry.check import check
 from peekserve.registry.profiled import with_profiles
 from peekserve.registry.repository import read_repository
@@ -43,6 +44,16 @@ def test_a_paced_worker_is_known_by_the_device_that_it_imitates(tmp_path):
     assert own_slot(layout).name == "here"
     imitating = replace(layout, slots=layout.slots[1:])
     assert (own_slot(imitating).device, own_slot(imitating).runtime.kind) == ("cpu", "onnx")
+
+
+def test_subnets_in_torch_are_timed_apart_from_those_in_onnx(tmp_path):
+    text = "supernets: torch\nworkers: [{}, {device: cuda:1}, {name: slow, runtime: {kind: paced, device: slow}}]"
+    layout = lay_out(settings_of(tmp_path, text))
+    assert [(s.name, s.device, s.runtime.kind) for s in layout.slots] == [
+        ("cpu-0", "cpu:torch", "elastic"), ("cuda-1", "cuda:1", "elastic"), ("slow", "slow", "paced"),
+    ]  # fmt: skip
+    assert len({fingerprint_of(device) for device in ("cpu", "cpu:torch", "cuda:1")}) == 3
+    assert fingerprint_of("cpu") == fingerprint_of("slow") == fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -119,5 +130,5 @@ def test_a_worker_that_imitates_what_nobody_states_is_warned_of(tmp_path, device
     root = tmp_path / "repository"
     a_repository(root, devices)
     settings_of(root, WORKERS)
-    found = check(root, {}, lambda application, variant: "", folders.untouched)
+    found = check(root, {}, lambda application, variants: ("",) * len(variants), folders.untouched)
     assert [str(p).partition(": ")[2].removeprefix("warning: ") for p in found] == told

@@ -184,7 +184,7 @@ def test_a_shipped_model_decides_through_its_maps(tmp_path):
 
 
 def told(root: Path) -> list[tuple[Severity, str]]:
-    found = check(root, None, lambda application, variant: "", untouched)
+    found = check(root, None, lambda application, variants: ("",) * len(variants), untouched)
     return [(p.severity, f"{p.line}: {p.what}") for p in found]
 
 
@@ -207,8 +207,8 @@ def test_check_holds_the_neighbours_against_the_reference(tmp_path):
 
 
 def test_check_tries_the_model_that_decides(tmp_path):
-    def refuses(application, variant) -> str:
-        return "gives 3 columns" if variant.name == "evidence" else ""
+    def refuses(application, variants) -> tuple[str, ...]:
+        return tuple("gives 3 columns" if variant.name == "evidence" else "" for variant in variants)
 
     (problem,) = check(repository(tmp_path, BY_MODEL), None, refuses, untouched)
     assert (problem.line, problem.what) == (11, "peek.evidence: gives 3 columns")

@@ -21,6 +21,7 @@ limits: {body: 1MiB, rows: 16, waiting_rows: 64, waiting_bytes: 2MiB}
 log: debug
 state: /var/lib/peekserve
 journal: run.journal
+supernets: torch
 """
 
 
@@ -49,6 +50,7 @@ def test_every_key_of_the_file(tmp_path):
         log="debug",
         state="/var/lib/peekserve",
         journal="run.journal",
+        supernets="torch",
     )
     assert origins.of("limits.rows") == f"{tmp_path}/peekserve.yaml:14"
 
@@ -105,6 +107,12 @@ def test_addresses(tmp_path, address, read):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("supernets: jax", "peekserve.yaml:1: supernets: unknown runtime 'jax'; known: onnx, torch"),
+        (
+            "workers: [{device: cuda:0}]",
+            "peekserve.yaml:1: workers: worker 'cuda-0' is on cuda:0, where only subnets run, and in torch; write "
+            "supernets: torch, or cpu:0",
+        ),
         ("margn: 2ms", "peekserve.yaml:1: unknown key 'margn'; did you mean 'margin'?"),
         (
             "http: here",

@@ -75,5 +75,5 @@ def test_a_runtime_is_made_from_plain_data():
     assert isinstance(RuntimeSpec("scripted", seed=3).make("cpu"), ScriptedRuntime)
     assert isinstance(RuntimeSpec("paced").make("cuda"), PacedRuntime)
     assert RuntimeSpec().version().startswith("onnxruntime 1.")
-    with pytest.raises(Exception, match=r"no runtime 'tensorflow'; there are onnx, paced, scripted"):
+    with pytest.raises(Exception, match=r"no runtime 'tensorflow'; there are elastic, onnx, paced, scripted"):
         RuntimeSpec("tensorflow").make("cpu")

@@ -53,3 +53,21 @@ def test_a_load_that_nothing_waits_for_runs_the_larger_batches_too_the_first_tim
     host.handle(frames.UnloadModel("linear"), 0.0)
     host.handle(frames.LoadModel("tiny", "linear", warm=True), 0.0)
     assert runtime.rows == [1, 2, 1, 1]
+
+
+def test_whoever_shares_the_weights_is_warmed_up_with_them():
+    ring = Ring(64)
+    runtime = Counting()
+    host = Host(runtime, RingReader(ring.fd, 64), ManualClock())
+    app = an_application(
+        a_variant("wide.a", weights="wide", subnet="a", timing=takes(0.01)),
+        a_variant("wide.b", weights="wide", subnet="b", timing=takes(0.01)),
+        a_variant("other", timing=takes(0.01)),
+    )
+    for variant in app.variants:
+        host.handle(frames.Describe("tiny", variant, CLASSES, app.inputs), 0.0)
+    host.handle(frames.LoadModel("tiny", "wide.a", warm=True), 0.0)
+    assert runtime.rows == [1, 1, 2, 2, 1, 1], "a row each, then the largest batch of each, then the next"
+    host.handle(frames.LoadModel("tiny", "wide.b"), 0.0)
+    assert runtime.rows[6:] == [1], "nothing but the one that a batch waits for"
+    ring.close()

@@ -24,6 +24,7 @@ FILES = {"ecg": "mitbih_beats", "keywords": "speech_commands_test", "falls": "um
 TRAINED_BESIDE_THEIR_DATA = ("falls",)
 ALL = (*NAMES, *FILES)
 SETTINGS = "peekserve.yaml"
+SUPERNETS = "supernets.yaml"  # what is added to the declaration of an application
 WRITTEN = ("reference", "validation", "test")
 PATIENCE_S = 300.0
 
@@ -38,13 +39,18 @@ def models(name: str) -> list[Path]:
     return sorted((HOME / name / "models").glob("*.onnx"))
 
 
-def prepare(directory: Path, names: Sequence[str] = NAMES) -> None:
+def with_supernets(name: str) -> bool:
+    """Does the application come with supernets whose graphs are exported?"""
+    return (HOME / name / "supernets" / SUPERNETS).is_file()
+
+
+def prepare(directory: Path, names: Sequence[str] = NAMES, supernets: bool = False) -> None:
     """Write `directory`/NAME for each name: application.yaml, VARIANT/model.onnx, and the labelled data as npz.
 
     An npz holds one float32 array per input, `labels` and `groups` (int64), and for a ragged input also
-    `NAME_length` (int64). Raises UnknownApplication, or DataUnavailable where a package of the extra
-    `peekserve[demo]`, a data set's file, or a model that is trained beside its data is missing; nothing is written
-    then.
+    `NAME_length` (int64). With `supernets`, those that come with it are declared and written, too. Raises
+    UnknownApplication, or DataUnavailable where a package of the extra `peekserve[demo]`, a data set's file, or a model
+    that is trained beside its data is missing; nothing is written then.
     """
     for name in names:
         if name not in ALL:
@@ -63,10 +69,19 @@ def prepare(directory: Path, names: Sequence[str] = NAMES) -> None:
         for model in models(name):
             (place / model.stem).mkdir(exist_ok=True)
             shutil.copyfile(model, place / model.stem / "model.onnx")
+        if supernets and with_supernets(name):
+            _add_supernets(HOME / name / "supernets", place)
         with tempfile.TemporaryDirectory() as scratch:
             load_elsewhere(name, Path(scratch))
             for part in WRITTEN:
                 shutil.copyfile(Path(scratch) / f"{part}.npz", place / f"{part}.npz")
+
+
+def _add_supernets(home: Path, place: Path) -> None:
+    with (place / "application.yaml").open("a") as declaration:
+        declaration.write((home / SUPERNETS).read_text())
+    for folder in sorted(path for path in home.iterdir() if (path / "subnets").is_dir()):
+        shutil.copytree(folder, place / folder.name, ignore=shutil.ignore_patterns("separate", "*.md"))
 
 
 def require(name: str, packages: Sequence[str]) -> None:

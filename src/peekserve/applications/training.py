@@ -1,10 +1,9 @@
-"""Fitting and exporting the demo's networks. Only `train.py` files import this, since only it and `nets.py` need torch.
+"""Fitting and exporting the demo's networks. Only `train.py` files and `family.py` import this: torch is needed here.
 
 Everything is seeded and runs on one thread, so that a second run on the same machine gives the same weights.
 """
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,44 +12,22 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from peekserve.supernets.train import SMOOTHING, Batch, Epoch, one_cycle, seeded, shuffled
+
+__all__ = ["OPSET", "Batch", "Epoch", "export", "fit", "seeded", "shuffled"]
+
 OPSET = 17
-
-Batch = tuple[
-    list[NDArray[np.float32]], NDArray[np.int64]
-]  # the model's inputs in the order of its arguments, labels
-Epoch = Callable[
-    [np.random.Generator], list[Batch]
-]  # the training rows as they are seen in one epoch, shuffled
-
-
-def shuffled(
-    inputs: list[NDArray[np.float32]], labels: NDArray[np.int64], rng: np.random.Generator, size: int = 64
-) -> list[Batch]:
-    """All rows in random batches of about `size`."""
-    order = rng.permutation(len(labels))
-    parts = np.array_split(order, max(1, -(-len(labels) // size)))
-    return [([values[rows] for values in inputs], labels[rows]) for rows in parts]
-
-
-def seeded(seed: int) -> None:
-    """Before a network is built: its first weights, its dropout and its threads are then fixed."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    torch.manual_seed(seed)
 
 
 def fit(net: nn.Module, epoch: Epoch, epochs: int, seed: int, peak: float = 4e-3) -> nn.Module:
     """AdamW with one rise and fall of the learning rate up to `peak`; `epoch(rng)` may augment anew each time."""
     rng = np.random.default_rng(seed)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=peak, weight_decay=1e-2)
-    # A step an epoch: where lengths vary, the number of batches does from epoch to epoch.
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, epochs=epochs, steps_per_epoch=1)
+    optimiser, schedule = one_cycle(net.parameters(), epochs, peak)
     net.train()
     for _ in range(epochs):
         for inputs, labels in epoch(rng):
             scores = net(*(torch.from_numpy(values) for values in inputs))
-            loss = functional.cross_entropy(scores, torch.from_numpy(labels), label_smoothing=0.05)
+            loss = functional.cross_entropy(scores, torch.from_numpy(labels), label_smoothing=SMOOTHING)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

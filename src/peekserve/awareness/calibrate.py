@@ -48,11 +48,19 @@ alike; of equals the largest. A small one lets pi follow a change of mix, a larg
 (On validation data it is 0.05 to 0.1 for falls, digits, spoken keywords and an ECG, 0.8 for eleven kinds of appliance
 and 1.6 for a watch that two people wore.)
 
+**Whose votes.** Validation data may be of two or three people, and how two people hold a watch is not how all do. The
+reference that the neighbours come from is labelled, too, and often of more groups: its own rows are looked up among
+those of other groups, and what votes say is counted on both (`peeking.peek.calibrate`). Models may not be judged on
+rows that they have learnt from; votes of other groups may. (Chosen on validation data: halves of its groups profiled
+alone or with the reference, the other half answered, 20 halves of each. Decisions gained 0.024 of accuracy for
+a watch, 5 people beside 1, 0.007 for appliances, and lost 0.002 for digits.)
+
 pi in the fit is the mix that is asked for, or else the mix of the samples; samples are weighted so that each class
 counts by it. The sums over votes run in order and not through BLAS, as in estimate.py.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +83,27 @@ PULLS = (6.4, 3.2, 1.6, 0.8, 0.4, 0.2, 0.1, 0.05, 0.025, 0.0125)
 MOVED = 0.8
 _SETTLES = 1e-4  # a step of the mix that moves no class by more is the last
 _STEPS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Votes on labelled samples by neighbours of other groups. `counts`: float64 [n, C]. `labels`: int [n]. `groups`:
+    [n], or None."""
+
+    counts: Floats
+    labels: Labels
+    groups: npt.NDArray[np.generic] | None
+
+    def beside(self, other: "Sampled | None") -> "Sampled":
+        """These, then the others. Both name groups, or the others are not counted: nobody knows then whose witnesses
+        they are."""
+        if other is None or self.groups is None or other.groups is None:
+            return self
+        return Sampled(
+            np.concatenate((self.counts, other.counts)),
+            np.concatenate((self.labels, other.labels)),
+            np.concatenate((self.groups, other.groups)),
+        )
 
 
 def fit(
@@ -120,13 +149,23 @@ def fit(
         temperature=tau,
         most=most,
         edges=edges_for(most),
-        frequencies=tuple(float(f) for f in (present + 0.5) / (present.sum() + 0.5 * classes)),
+        frequencies=tuple(smoothed(labels, classes).tolist()),
         fitted_on=len(labels),
         loss_before=float(np.average(before, weights=weight)),
         loss=loss - _penalty(tau, k) / len(labels),
         settled=settled,
         pull=_pull(evidence, labels, pi / pi.sum()),
     )
+
+
+def smoothed(labels: Labels, classes: int) -> Floats:
+    """float64 [C]: how often each class is among labels int [n], one half added to each.
+
+    >>> smoothed(np.array([0, 0, 1]), 2).tolist()
+    [0.625, 0.375]
+    """
+    present = np.bincount(labels, minlength=classes)
+    return np.asarray((present + 0.5) / (present.sum() + 0.5 * classes))
 
 
 def vote_confusion(counts: Floats, labels: Labels, classes: int, pseudo: float) -> Floats:

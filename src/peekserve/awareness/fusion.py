@@ -27,8 +27,16 @@ one device. Then a class may be no more than one witness, and the gain must be a
 (On eleven kinds of appliance, six neighbouring measurements being a group, fused answers gained 0.13 over models of
 0.57, four times its uncertainty over groups. Nearly all of it came from two classes, and to the others it did nothing.
 Of other appliances it did not hold.) Few groups or classes say little, as Student's t knows: of two groups a gain must
-be 6.3 times its standard error. Where nothing is shown the share is 0, which means: a model's answer is its own, and no
-row is asked twice.
+be 6.3 times its standard error. But t takes the gains of groups for normal, which nobody can look at in two or three
+people: two that gain alike by chance have a small standard error and seem to prove anything. Without that belief there
+is the sign test, and chance alone lets all of n groups gain in 1 of 2^n cases. So below FEWEST = 5 groups (1 of 32, the
+first below 0.05) nothing is shown to hold of others, whatever t says. Rows that name no group each stand for
+themselves. Where nothing is shown the share is 0, which means: a model's answer is its own, and no row is asked twice.
+
+**Is a second model worth asking?** The same question again, of the same samples: each is answered by one model and the
+peek, and where the best of the others promises WORTH_A_RUN or more, by that one too. What this changes in right answers
+must be above 0 by the same measure, over groups and classes, each part of the groups being judged by counts of the
+others. What is promised is not asked; a belief always promises itself something.
 
 **What an answer is worth.** Answering c is worth w_c times its probability (weights as in estimate.py), so a row is
 answered by the c with the largest w_c belief_c, and that is what it is worth: its *value*.
@@ -56,7 +64,7 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
-from peekserve.awareness.calibrate import from_logs, held_out
+from peekserve.awareness.calibrate import Sampled, from_logs, held_out
 from peekserve.domain.profile import Calibration
 from peekserve.errors import InvalidData
 
@@ -65,10 +73,16 @@ Ints = npt.NDArray[np.integer]
 Bools = npt.NDArray[np.bool_]
 
 SHARE = 0.5
+# Groups below which no gain is shown to hold of others.
+FEWEST = 5
+# What another answer must promise, in accuracy, before anybody is asked for it (escalate_gain, where none is written).
+WORTH_A_RUN = 0.02
 DECIMALS = 12
 UNASKED = -1
 _LEAST = 1e-12
 _HALVINGS = 40
+# Groups are left out in so many parts where second answers are judged.
+_PARTS = 20
 # Student's t, 95% of it below, of 1, 2, ... degrees of freedom; above these it is about 1.645 + 1.52 / degrees.
 _T95 = (
     6.314,
@@ -183,17 +197,22 @@ def with_share(
     labels: Ints,
     groups: npt.NDArray[np.generic] | None = None,
     prior: Sequence[float] | None = None,
+    beside: Sampled | None = None,
 ) -> Calibration:
-    """The same calibration with its `fusion` fitted: `fit_fusion` for a peek's votes float64 [n, C] and what the
-    variants said, int [V, n], of the samples with these labels that it was fitted on. `prior`: the mix that is asked
-    for, None for that of the samples. Raises InvalidData."""
+    """The same calibration with `fusion` and `escalates` found, by `fit_fusion` and `worth_asking`, for a peek's votes
+    float64 [n, C] and what the variants said, int [V, n], of the samples with these labels that it was fitted on.
+    `prior`: the mix that is asked for, None for that of the samples. `beside`: what else it was fitted on. Raises
+    InvalidData."""
     pi = np.array(calibration.frequencies if prior is None else prior)
     # A peek that is judged on samples which its table was counted on seems to know more than it does.
-    theta = held_out(calibration, counts, labels, groups, pi)
+    fitted = Sampled(counts, labels, groups).beside(beside)
+    theta = held_out(calibration, fitted.counts, fitted.labels, fitted.groups, pi)[: len(labels)]
     confusions = np.zeros((len(said), len(pi), len(pi)), dtype=np.int64)
     for table, answers in zip(confusions, said, strict=True):
         np.add.at(table, (labels, answers), 1)
-    return replace(calibration, fusion=fit_fusion(theta, said, confusions, labels, groups, pi))
+    share = fit_fusion(theta, said, confusions, labels, groups, pi)
+    again = share > 0.0 and worth_asking(theta, said, confusions, labels, groups, pi, share)
+    return replace(calibration, fusion=share, escalates=again)
 
 
 def fit_fusion(
@@ -219,11 +238,7 @@ def fit_fusion(
         raise InvalidData(
             f"{many} beliefs, {len(labels)} labels and answers {said.shape} of {len(table)} variants do not fit"
         )
-    present = np.bincount(labels, minlength=classes)
-    pi = (present + 0.5) if prior is None else np.asarray(prior, dtype=np.float64)
-    pi = pi / pi.sum()
-    weight = (pi * many / np.maximum(present, 1))[labels]
-    weight = weight / weight.sum() * many
+    pi, weight = _mix(labels, classes, prior)
     heard = np.log(_held_out(table, said, labels, groups))
     voices = np.concatenate((heard, (np.log(np.maximum(theta, _LEAST)) - np.log(pi))[None]))
     strengths = [float((weight * (one == labels)).sum()) for one in (*said, theta.argmax(axis=1))]
@@ -251,9 +266,64 @@ def fit_fusion(
     for (base, rest), alone in zip(cases, own, strict=True):
         fused = np.round(base + share * rest, DECIMALS).argmax(axis=1) == labels
         gain += (fused.astype(np.float64) - alone) / len(cases)
-    # One group that has a name shows nothing of others; rows without one stand for themselves.
-    witnesses = [np.arange(many)] if groups is None else [np.asarray(groups), labels]
-    return share if all(_surely(gain, weight, who) > 0.0 for who in witnesses) else 0.0
+    return share if _shown(gain, weight, labels, groups) else 0.0
+
+
+def worth_asking(
+    theta: Floats,
+    said: Ints,
+    confusions: Ints,
+    labels: Ints,
+    groups: npt.NDArray[np.generic] | None,
+    prior: Floats | None,
+    share: float,
+) -> bool:
+    """Are rows that one model and the peek have answered, and that are asked of a second one where that promises
+    WORTH_A_RUN, shown to be right more often for it? Every variant is the first one in turn, and the second is the one
+    that promises most. Arguments as in `fit_fusion`; `share`: its result."""
+    many, classes = theta.shape
+    pi, weight = _mix(labels, classes, prior)
+    table = np.asarray(confusions, dtype=np.int64)
+    strengths = [float((weight * (one == labels)).sum()) for one in (*said, theta.argmax(axis=1))]
+    part = _own_groups(labels, groups) % _PARTS
+    gain, looked = np.zeros(many), np.ones(many, np.bool_)
+    for one in range(int(part.max()) + 1):
+        rows = np.flatnonzero(part == one)
+        rest = table.copy()
+        for v in range(len(table)):
+            np.subtract.at(rest[v], (labels[rows], said[v, rows]), 1)
+        fusion = Fusion.of(np.maximum(rest, 0), strengths, np.ones(classes), share)
+        for first in range(len(said)):
+            heard = np.full((len(rows), len(said)), UNASKED)
+            heard[:, first] = said[first, rows]
+            before = fusion.belief(theta[rows], pi, looked[rows], heard)
+            promised = fusion.expected(theta[rows], pi, looked[rows], heard) - fusion.value(before)[:, None]
+            second = promised.argmax(axis=1)
+            asked = np.flatnonzero(promised.max(axis=1) > WORTH_A_RUN)
+            heard[asked, second[asked]] = said[second[asked], rows[asked]]
+            after = fusion.belief(theta[rows], pi, looked[rows], heard)
+            right = [(fusion.labels(belief) == labels[rows]).astype(np.float64) for belief in (before, after)]
+            gain[rows] += (right[1] - right[0]) / len(said)
+    return _shown(gain, weight, labels, groups)
+
+
+def _mix(labels: Ints, classes: int, prior: Floats | None) -> tuple[Floats, Floats]:
+    """(float64 [C], the mix that is asked for, of the samples where it is None; float64 [n], what each sample counts
+    for it, n in all)."""
+    present = np.bincount(labels, minlength=classes)
+    pi = (present + 0.5) if prior is None else np.asarray(prior, dtype=np.float64)
+    pi = pi / pi.sum()
+    weight = (pi / np.maximum(present, 1))[labels]
+    return pi, weight / weight.sum() * len(labels)
+
+
+def _shown(gain: Floats, weight: Floats, labels: Ints, groups: npt.NDArray[np.generic] | None) -> bool:
+    """Is a mean gain above 0 with 95% confidence, over rows that name no group, or over groups and over classes?"""
+    if groups is None:
+        return _surely(gain, weight, np.arange(len(gain))) > 0.0
+    if len(np.unique(groups)) < FEWEST:
+        return False
+    return all(_surely(gain, weight, who) > 0.0 for who in (np.asarray(groups), labels))
 
 
 def _least(slope: Callable[[float], float]) -> float:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from peekserve.core.beliefs import named, uncalibrated
 from peekserve.core.spec import SchedulerSpec, windowed
 from peekserve.domain.application import Application, OnMiss, Variant
 from peekserve.domain.profile import Timing
-from peekserve.errors import InvalidConfiguration
+from peekserve.errors import DataUnavailable, InvalidConfiguration
 from peekserve.live.confirming import Confirmations
 from peekserve.live.driver import LiveDriver
 from peekserve.live.journalling import Journalling
@@ -25,7 +26,7 @@ from peekserve.peeking.base import Results
 from peekserve.peeking.peeker import Peeker
 from peekserve.peeking.staging import LocalStage, Staging
 from peekserve.policies.base import Switches
-from peekserve.profiling.device import fingerprint
+from peekserve.profiling.device import fingerprint_of
 from peekserve.profiling.measure import Effort, measure_timing
 from peekserve.registry.labelled import Labelled, bucketed, read_labelled
 from peekserve.registry.peeks import peek_of
@@ -59,11 +60,17 @@ def lay_out(settings: ServerSettings) -> Layout:
     have = sorted(os.sched_getaffinity(0))
     named = {core for slot in settings.workers for core in slot.cores}
     spare = [core for core in have if core not in named]
+    if settings.supernets == "torch" and find_spec("torch") is None:
+        raise DataUnavailable(
+            "supernets: torch needs torch, which is not here: pip install 'peekserve[train]'"
+        )
     slots = []
     for slot in settings.workers:
         cores = slot.cores or ((spare.pop(),) if len(spare) > 1 else None)
-        device = slot.pace or slot.device.partition(":")[0]
-        runtime = RuntimeSpec("paced" if slot.pace else "onnx")
+        kind = slot.device.partition(":")[0]
+        device, runtime = slot.pace or kind, RuntimeSpec("paced" if slot.pace else "onnx")
+        if settings.supernets == "torch" and not slot.pace:
+            device, runtime = "cpu:torch" if kind == "cpu" else slot.device, RuntimeSpec("elastic")
         slots.append(Slot(slot.name, device, slot.memory, cores, runtime=runtime))
     return Layout(tuple(spare or have), tuple(slots))
 
@@ -112,7 +119,7 @@ def read_profiled(root: Path, store: Store, devices: Sequence[str], tell: Tell) 
     for application in repository.applications:
         for device in dict.fromkeys(devices):
             application = with_profiles(
-                application, store, fingerprint(), validation_sha(application), device
+                application, store, fingerprint_of(device), validation_sha(application), device
             )
         applications.append(application)
     return tuple(applications)

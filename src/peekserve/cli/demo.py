@@ -24,8 +24,9 @@ from peekserve.experiments.comparison import Contender, as_json, capacity, conte
 from peekserve.experiments.recording import record
 from peekserve.experiments.service import Seen, seen_in, service_of
 from peekserve.experiments.workload import LOADED_BY_S, Workload
-from peekserve.loadgen.arrivals import mixed, poisson, shares_of
+from peekserve.loadgen.arrivals import mixed, shares_of
 from peekserve.loadgen.client import Reply, send
+from peekserve.loadgen.processes import arrive, parse_process
 from peekserve.registry.labelled import Labelled, read_labelled
 from peekserve.registry.peeks import peek_of
 from peekserve.registry.settings import ServerSettings, read_settings
@@ -36,6 +37,7 @@ from peekserve.sim.world import Recorded, RecordedWorld
 
 POLICIES = ("maxacc-edf", "lo-edf", "lo-priority", "grouped", "sneakpeek", "horizon")
 SHOWN = "horizon"
+OF_SUPERNETS = ("infaas", "slackfit")  # besides, where there are some
 
 # Passes over the policies, each on arrivals of its own: what the machine does beside them in one minute falls on all
 # alike. The policies that the comparison is about run in every pass, the others in the first alone.
@@ -71,7 +73,8 @@ class _Ready:
 
 class Demo:
     """One run of the demo. `overload`: the load in shares of what the most accurate variants alone can
-    carry. `policies` in `passes` passes are compared."""
+    carry. `policies` in `passes` passes are compared. `arrivals`: a word of loadgen.processes. `supernets`: with those
+    that the applications come with."""
 
     def __init__(
         self,
@@ -82,8 +85,12 @@ class Demo:
         quiet: bool,
         policies: Sequence[str] = POLICIES,
         passes: int = PASSES,
+        arrivals: str = "poisson",
+        supernets: bool = False,
     ) -> None:
-        self._policies = policies
+        self._process = parse_process(arrivals)
+        self._policies = (*policies, *OF_SUPERNETS) if supernets else policies
+        self._supernets = supernets
         self._passes = passes
         self._apps = list(apps)
         self._seconds = seconds
@@ -96,7 +103,7 @@ class Demo:
         """Everything; or with `only_prepare`, the repository alone. `keep` leaves a server running until
         stopped."""
         if only_prepare is not None:
-            prepare(only_prepare, self._apps)
+            prepare(only_prepare, self._apps, self._supernets)
             self._say(f"{only_prepare}: {', '.join(self._apps)}; peekserve profile {only_prepare} comes next")
             return 0
         with tempfile.TemporaryDirectory(prefix="peekserve-demo-") as folder:
@@ -112,7 +119,7 @@ class Demo:
 
     def _get_ready(self, root: Path) -> _Ready:
         self._title("1. A repository of real applications")
-        prepare(root, self._apps)
+        prepare(root, self._apps, self._supernets)
         self._say(f"models and labelled data of {', '.join(self._apps)}")
         self._title("2. What every variant is worth and costs on this machine")
         profile(root, None, quick=False, again=False, as_json=False) if not self._quiet else _quietly(root)
@@ -130,7 +137,8 @@ class Demo:
         rng = np.random.default_rng(self._seed)
         samples = {name: data.rows for name, data in labelled.items()}
         arrivals = [
-            mixed(poisson(rate, self._seconds, rng), shares, samples, rng) for _ in range(self._passes)
+            mixed(arrive(self._process, rate, self._seconds, rng).at, shares, samples, rng)
+            for _ in range(self._passes)
         ]
         workloads = [Workload(applications, labelled, some) for some in arrivals]
         world = RecordedWorld(applications, recorded, jitter=True)

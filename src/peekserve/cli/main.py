@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from peekserve import __version__
-from peekserve.cli import data
+from peekserve.cli import data, supernet
 from peekserve.errors import InvalidConfiguration, InvalidData, InvalidModel, PeekserveError
 
 app = typer.Typer(
@@ -22,8 +22,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data.app, name="data")
+app.add_typer(supernet.app, name="supernet")
 
 Repo = Annotated[Path, typer.Argument(help="A folder of applications (docs/repository.md).")]
+Rate = Annotated[
+    float | None,
+    typer.Option(help="Requests per second in the mean; the process's or the trace's own, or 200.", min=0.01),
+]
+Seconds = Annotated[float | None, typer.Option(help="Length of the run; a trace's own, or 20.", min=0.1)]
+Slot = Annotated[str | None, typer.Option(help="The (last) trace holds counts of slots so long: 1s, 1min.")]
 Json = Annotated[bool, typer.Option("--json", help="For machines: one JSON document on standard output.")]
 
 
@@ -34,15 +41,21 @@ def demo(
     overload: Annotated[
         float, typer.Option(help="Load, in shares of what the best variants can carry.")
     ] = 1.5,
+    arrivals: Annotated[str, typer.Option(help="As of peekserve simulate.")] = "poisson",
     seed: Annotated[int, typer.Option(help="Of arrivals and samples.", min=0)] = 1,
     prepare: Annotated[Path | None, typer.Option(help="Only write the repository to this folder.")] = None,
+    supernets: Annotated[
+        bool, typer.Option("--supernets", help="Add the supernets that applications come with.")
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave a server running at the end.")] = False,
     as_json: Json = False,
 ) -> None:
     """Prepare, profile, serve and overload real applications; compare the policies."""
     from peekserve.cli.demo import Demo
 
-    _exit(Demo([app.strip() for app in apps.split(",")], seconds, overload, seed, as_json).run(prepare, keep))
+    names = [app.strip() for app in apps.split(",")]
+    demo_of = Demo(names, seconds, overload, seed, as_json, arrivals=arrivals, supernets=supernets)
+    _exit(demo_of.run(prepare, keep))
 
 
 @app.command()
@@ -137,17 +150,64 @@ def simulate(
     policy: Annotated[
         str, typer.Option(help="One policy or several, with commas.")
     ] = "lo-edf,grouped,sneakpeek,horizon",
-    rate: Annotated[
-        float, typer.Option(help="Requests per second, all applications together.", min=0.01)
-    ] = 200.0,
-    seconds: Annotated[float, typer.Option(help="Length of the simulated run.", min=0.1)] = 20.0,
+    rate: Rate = None,
+    seconds: Seconds = None,
+    arrivals: Annotated[
+        str | None, typer.Option(help="poisson, gamma:cv2=4, bursty:..., ramp:...: docs/traces.md.")
+    ] = None,
+    trace: Annotated[Path | None, typer.Option(help="Recorded arrivals (docs/traces.md).")] = None,
+    slot: Slot = None,
     seed: Annotated[int, typer.Option(help="Of arrivals, samples and times.", min=0)] = 1,
     as_json: Json = False,
 ) -> None:
     """Run the real scheduler in pretended time on a profiled repository."""
     from peekserve.cli.simulate import simulate as run
 
-    _exit(run(repo, policy.split(","), rate, seconds, seed, as_json))
+    _exit(run(repo, policy.split(","), rate, seconds, seed, as_json, arrivals, trace, slot))
+
+
+@app.command()
+def arrivals(
+    words: Annotated[list[str] | None, typer.Argument(help="Processes, such as gamma:cv2=4.")] = None,
+    trace: Annotated[list[Path] | None, typer.Option(help="Recorded arrivals; may be repeated.")] = None,
+    slot: Slot = None,
+    rate: Rate = None,
+    seconds: Seconds = None,
+    seed: Annotated[int, typer.Option(help="Of the instants.", min=0)] = 1,
+    picture: Annotated[Path | None, typer.Option(help="Draw the rates into this file, svg or png.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what --arrivals and --trace make: rate, peak, how bursty (docs/traces.md)."""
+    from peekserve.cli.arrivals import show
+
+    _exit(show(words or (), trace or (), slot, rate, seconds, seed, picture, as_json))
+
+
+@app.command()
+def plan(
+    repo: Repo,
+    application: Annotated[str, typer.Argument(help="Which application.")],
+    slo: Annotated[str, typer.Option(help="p95=400ms, accuracy=0.95, or both with a comma.")],
+    qps_max: Annotated[float, typer.Option(help="The highest load, requests per second.", min=1e-6)],
+    devices: Annotated[
+        str | None, typer.Option(help="2xcpu=512MiB, cuda:0=8GiB, ...; the repository's own workers.")
+    ] = None,
+    ranges: Annotated[int, typer.Option(help="How many ranges of load.", min=1)] = 10,
+    load: Annotated[
+        str, typer.Option(help="zipf, zipf:1.5, 0-100:3,100-400:1, or a file with a rate on each line.")
+    ] = "zipf",
+    burstiness: Annotated[
+        float, typer.Option(help="CV^2 of the simulated gaps between requests.", min=0.01)
+    ] = 1.0,
+    what_if: Annotated[
+        int, typer.Option(help="Up to how many devices: count them instead of planning.", min=0)
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Plan gears: which cascade of models serves which load (CascadeServe)."""
+    from peekserve.cli.plan import plan as run
+
+    _exit(run(repo, application, slo, qps_max, devices, ranges, load, burstiness, what_if, as_json))
 
 
 @app.command()

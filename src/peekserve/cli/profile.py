@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from peekserve.awareness import estimate
-from peekserve.awareness.agreement import recalls_by_agreement
+from peekserve.awareness.agreement import by_agreement
+from peekserve.awareness.calibrate import Sampled
 from peekserve.awareness.fusion import with_share
 from peekserve.cli.assembly import (
     labelled_of,
@@ -28,8 +29,8 @@ from peekserve.domain.profile import Quality, Timing
 from peekserve.errors import InvalidConfiguration
 from peekserve.peeking.base import Counts
 from peekserve.peeking.choosing import Choice
-from peekserve.peeking.peek import calibrate, profile_peek, strangers
-from peekserve.profiling.device import fingerprint
+from peekserve.peeking.peek import calibrate, profile_peek, strangers, votes_on_reference
+from peekserve.profiling.device import fingerprint_of
 from peekserve.profiling.measure import BATCH_SIZES, Effort, measure_quality, measure_timing, steps
 from peekserve.profiling.neighbour import busy
 from peekserve.registry.labelled import Labelled, bucketed
@@ -58,20 +59,19 @@ def profile(root: Path, apps: Sequence[str] | None, quick: bool, again: bool, as
             bar.update(task, advance=1, description=what)
 
         choices: dict[str, Choice | None] = {}
+        device = own_slot(layout).device
         for app in chosen:
             session = Session(app, store, own_slot(layout), front, effort, again, step)
             session.run()
             choices[app.name] = session.choice
         profiled = [
-            with_profiles(app, store, fingerprint(), validation_sha(app), own_slot(layout).device)
-            for app in chosen
+            with_profiles(app, store, fingerprint_of(device), validation_sha(app), device) for app in chosen
         ]
     if as_json:
-        device = own_slot(layout).device
         print(json.dumps({app.name: _as_json(app, device, choices[app.name]) for app in profiled}))
     else:
         for app in profiled:
-            console().print(table(app, own_slot(layout).device))
+            console().print(table(app, device))
             for note in notes(app, choices[app.name]):
                 console().print(note)
     return 0
@@ -97,6 +97,7 @@ class Session:
         self._effort = effort
         self._again = again
         self._step = step
+        self._where = fingerprint_of(slot.device)
         self._validation = labelled_of(application.validation, application)
         self._validation_sha = validation_sha(application)
         self.choice: Choice | None = None
@@ -113,9 +114,10 @@ class Session:
         self._again = self._again or self._outdated()
         votes = self._profile_peek(validation)
         answers: list[npt.NDArray[np.int64]] = []
+        loaded: set[str] = set()
         for variant in app.variants:
             key = profile_key(app, variant)
-            known_time = self._store.timing(key, fingerprint()) is not None
+            known_time = self._store.timing(key, self._where) is not None
             known_quality = validation is None or self._knows_quality(key, votes)
             if known_time and known_quality and not self._again:
                 for _ in range(steps(samples, BATCH_SIZES, variant.max_batch, self._effort) + 1):
@@ -125,6 +127,11 @@ class Session:
             def step(what: str) -> None:
                 self._step(f"{app.name}/{what}")
 
+            # Weights that were loaded for another variant take as long to load for this one.
+            effort = replace(self._effort, loads=1) if variant.weights in loaded else self._effort
+            for _ in range(self._effort.loads - effort.loads):
+                step(f"{variant.name}: load known")
+            loaded.add(variant.weights)
             with RemoteRuntime(self._slot, app.inputs) as runtime:
                 with busy((self._front,)):
                     timing = measure_timing(
@@ -132,12 +139,12 @@ class Session:
                         len(app.classes),
                         samples,
                         WorkerStopwatch(runtime),
-                        effort=self._effort,
+                        effort=effort,
                         clock=WallClock(),
                         progress=step,
-                        runtime=_runtime(),
+                        runtime=self._slot.runtime.version(bool(variant.subnet)),
                     )
-                self._store.put_timing(key, fingerprint(), timing)
+                self._store.put_timing(key, self._where, timing)
                 self._step(f"{app.name}/{variant.name}: validation")
                 if validation is not None:
                     runtime.load(variant, len(app.classes))
@@ -149,12 +156,30 @@ class Session:
                     if votes is not None:
                         said = np.empty(validation.rows, dtype=np.int64)
                         said[np.concatenate([rows for _, rows, _ in cut])] = scores.argmax(axis=1)
-                        recalls = votes.recalls(quality, validation.labels, said)
-                        self._store.put_agreement(key, votes.key, recalls)
                         answers.append(said)
+        self._share_loads()
         # Only where all spoke in one session is it known how they err together; else what was known stays.
         if votes is not None and validation is not None and len(answers) == len(app.variants):
-            self._profile_fusion(votes, np.stack(answers), validation)
+            said_by_all = np.stack(answers)
+            apart = votes.recalls(validation.labels, said_by_all, validation.groups)
+            for variant, recalls in zip(app.variants, apart, strict=True):
+                self._store.put_agreement(profile_key(app, variant), votes.key, recalls)
+            self._profile_fusion(votes, said_by_all, validation)
+
+    def _share_loads(self) -> None:
+        """Variants of one set of weights (the subnets of a supernet) are loaded together: all of them take the load
+        time of the first, and the bytes of whichever took most, since what batches need is shared, too."""
+        kept: dict[str, list[tuple[str, Timing]]] = {}
+        for variant in self._app.variants:
+            key = profile_key(self._app, variant)
+            if (timing := self._store.timing(key, self._where)) is not None:
+                kept.setdefault(variant.weights, []).append((key, timing))
+        for together in kept.values():
+            first, held = together[0][1], max(timing.bytes for _, timing in together)
+            for key, timing in together:
+                shared = replace(timing, load_s=first.load_s, load_p95_s=first.load_p95_s, bytes=held)
+                if shared != timing:
+                    self._store.put_timing(key, self._where, shared)
 
     def _profile_fusion(self, votes: "_Votes", said: npt.NDArray[np.int64], validation: Labelled) -> None:
         spec = self._app.peek
@@ -164,16 +189,23 @@ class Session:
             rows = votes.rows
             groups = None if validation.groups is None else validation.groups[rows]
             labels, expected = validation.labels[rows], self._app.expected
-            known = with_share(calibration, votes.counts[rows], said[:, rows], labels, groups, expected)
+            known = with_share(
+                calibration, votes.counts[rows], said[:, rows], labels, groups, expected, votes.beside
+            )
             self._store.put_calibration(key, self._validation_sha, known)
 
     def _outdated(self) -> bool:
-        """Was the peek calibrated without its pull?"""
+        """Was the peek calibrated without its pull, or recalls without the groups that they were counted on? What a
+        variant is better by than the others is known of one session only, so that a new one has all run again."""
         spec = self._app.peek
-        if spec is None:
+        if spec is None or self._validation is None:
             return False
+        key = votes_key(self._app, spec, self._validation_sha)
         kept = self._store.calibration(peek_key(self._app, spec), self._validation_sha)
-        return kept is not None and kept.pull is None
+        apart = [self._store.agreement(profile_key(self._app, v), key) for v in self._app.variants]
+        if kept is None:
+            return any(apart) and not all(apart)
+        return kept.pull is None or any(one is None or len(one) < len(kept.edges) + 2 for one in apart)
 
     def _knows_quality(self, key: str, votes: "_Votes | None") -> bool:
         kept = self._store.quality(key, self._validation_sha)
@@ -192,10 +224,15 @@ class Session:
         reference = labelled_of(spec.reference, self._app)
         known = reference.groups if reference is not None else None
         rows = strangers(validation.rows, validation.groups, known)
+        beside = None
+        if reference is not None:
+            beside = votes_on_reference(
+                peek, reference.inputs, reference.labels, reference.groups, reference.lengths
+            )
         calibration = self._store.calibration(key, sha)
         if not self._again and calibration is not None and self._store.peek_quality(key, sha) is not None:
             counts = peek.look(validation.inputs, validation.lengths)
-            return _Votes(votes_key(self._app, spec, sha), counts, calibration.edges, rows)
+            return _Votes(votes_key(self._app, spec, sha), counts, calibration.edges, rows, beside)
         profile = profile_peek(
             peek,
             self._app.prior,
@@ -205,29 +242,33 @@ class Session:
             lengths=validation.lengths,
         )
         self._store.put_peek_quality(key, self._validation_sha, profile.quality)
-        self._store.put_peek_latency(key, fingerprint(), profile.latency)
+        self._store.put_peek_latency(key, self._where, profile.latency)
         if not profile.votes.any():
             return None
-        calibration = calibrate(self._app, profile.votes, validation.labels, validation.groups, known)
+        calibration = calibrate(self._app, profile.votes, validation.labels, validation.groups, known, beside)
         self._store.put_calibration(key, sha, calibration)
-        return _Votes(votes_key(self._app, spec, sha), profile.votes, calibration.edges, rows)
+        return _Votes(votes_key(self._app, spec, sha), profile.votes, calibration.edges, rows, beside)
 
 
 @dataclass(frozen=True, slots=True)
 class _Votes:
     """The peek's votes on the validation data, float64 [n, C], and what is kept under the key of such votes. `rows`:
-    bool [n], the samples that tell what votes are worth (peeking.peek.strangers)."""
+    bool [n], the samples that tell what votes are worth (peeking.peek.strangers); `beside`: others that do."""
 
     key: str
     counts: Counts
     edges: tuple[float, ...]
     rows: npt.NDArray[np.bool_]
+    beside: Sampled | None = None
 
     def recalls(
-        self, quality: Quality, labels: npt.NDArray[np.integer], said: npt.NDArray[np.integer]
-    ) -> tuple[tuple[float, ...], ...]:
-        own = self.rows
-        return recalls_by_agreement(quality.recall, labels[own], said[own], self.counts[own], self.edges)
+        self,
+        labels: npt.NDArray[np.integer],
+        said: npt.NDArray[np.int64],
+        groups: npt.NDArray[np.generic] | None,
+    ) -> list[tuple[tuple[float, ...], ...]]:
+        """[B + 1][C] for each variant, which said int [V, n]."""
+        return by_agreement(said, labels, groups, self.counts, self.edges, self.rows)
 
 
 def table(app: Application, device: str) -> Table:
@@ -333,12 +374,6 @@ def _as_json(app: Application, device: str, choice: Choice | None) -> dict[str, 
 def _steps(app: Application, effort: Effort) -> int:
     samples = sample_inputs(app, None)
     return sum(steps(samples, BATCH_SIZES, v.max_batch, effort) + 1 for v in app.variants) + 1
-
-
-def _runtime() -> str:
-    from importlib.metadata import version
-
-    return f"onnxruntime {version('onnxruntime')}"
 
 
 def _bar(quiet: bool) -> Progress:

@@ -199,7 +199,9 @@ def planned(
 ) -> Planned:
     """One policy's plan of the window, and these rows of it explained. Raises InvalidConfiguration and TooLarge."""
     switches = replace(SWITCHES.get(name, Switches()), **window.switches)
-    policy = make(name, switches, **options)
+    # A window that is looked at has a place for every row; what serves would only plan a few batches ahead.
+    whole = {"ahead": 0.0} if "ahead" in getattr(POLICIES.get(name), "OPTIONS", ()) else {}
+    policy = make(name, switches, **{**whole, **options})
     began = perf_counter()
     plan = policy.plan(view)
     took = perf_counter() - began

@@ -10,13 +10,16 @@ import numpy as np
 from rich.progress import track
 
 from peekserve.cli import tables
+from peekserve.cli.arrivals import arrivals_of, source_of
 from peekserve.cli.assembly import lay_out, open_store, read_profiled, scheduler_spec
 from peekserve.cli.terminal import console
 from peekserve.errors import DataUnavailable, ProfileMissing
 from peekserve.experiments.comparison import as_json as rows_as_json
 from peekserve.experiments.recording import record
 from peekserve.experiments.workload import Workload
-from peekserve.loadgen.arrivals import mixed, poisson, shares_of
+from peekserve.loadgen.describe import describe
+from peekserve.loadgen.processes import arrive
+from peekserve.policies import make
 from peekserve.registry.labelled import Labelled, read_labelled
 from peekserve.registry.peeks import peek_of
 from peekserve.registry.settings import read_settings
@@ -26,14 +29,30 @@ from peekserve.sim.world import RecordedWorld
 
 
 def simulate(
-    root: Path, policies: Sequence[str], rate: float, seconds: float, seed: int, as_json: bool
+    root: Path,
+    policies: Sequence[str],
+    rate: float | None,
+    seconds: float | None,
+    seed: int,
+    as_json: bool,
+    arrivals: str | None = None,
+    trace: Path | None = None,
+    slot: str | None = None,
 ) -> int:
     """Record what every variant says of the labelled data, then run each policy over the same arrivals.
 
     Uses test.npz of each application, or else its validation data. Raises ProfileMissing or DataUnavailable
-    when there is nothing to simulate with.
+    when there is nothing to simulate with, InvalidConfiguration or InvalidData for policies or arrivals that cannot be.
     """
+    source = source_of(arrivals, trace, slot)
     settings, _ = read_settings(root, os.environ)
+    plain, own = scheduler_spec(settings), settings.policy.name
+    specs = {
+        policy: replace(plain, policy=policy, policy_options=plain.policy_options if policy == own else {})
+        for policy in policies
+    }
+    for spec in specs.values():
+        make(spec.policy, spec.switches, **spec.policy_options)  # a wrong name is said before models run
     slots = lay_out(settings).slots
     tell = console(stderr=True)
     with open_store(root, settings) as store:
@@ -51,30 +70,26 @@ def simulate(
         if not found:
             raise DataUnavailable(f"{name}: neither test.npz nor validation data to simulate with")
         labelled[name] = read_labelled(found[0], app)
+    rng = np.random.default_rng(seed)
+    played = arrive(source, rate, seconds, rng)
+    coming = arrivals_of(played, {name: data.rows for name, data in labelled.items()}, rng)
+    if not coming:
+        at_rate = "" if rate is None else f" at {rate:g} a second"
+        raise DataUnavailable(f"nothing arrives in {played.seconds:g} s{at_rate}: simulate longer, or more")
     recorded = {
         name: record(app, labelled[name], OnnxRuntime(), peek_of(app)) for name, app in applications.items()
     }
-    rng = np.random.default_rng(seed)
-    arrivals = mixed(
-        poisson(rate, seconds, rng),
-        shares_of(sorted(applications)),
-        {n: d.rows for n, d in labelled.items()},
-        rng,
-    )
-    if not arrivals:
-        raise DataUnavailable(
-            f"nothing arrives in {seconds:g} s at {rate:g} a second: simulate longer, or more"
-        )
-    workload = Workload(applications, labelled, arrivals)
+    workload = Workload(applications, labelled, coming)
     world = RecordedWorld(applications, recorded, jitter=True)
     workers = [SimWorker(slot.name, slot.device, slot.budget_bytes) for slot in slots]
-    rows, plain, own = {}, scheduler_spec(settings), settings.policy.name
-    for policy in track(policies, "simulating", console=tell, transient=True, disable=as_json):
-        spec = replace(plain, policy=policy, policy_options=plain.policy_options if policy == own else {})
-        rows[policy] = workload.simulate(spec, world, workers, seed)
+    rows = {}
+    for policy in track(specs, "simulating", console=tell, transient=True, disable=as_json):
+        rows[policy] = workload.simulate(specs[policy], world, workers, seed)
     if as_json:
         told = rows_as_json(rows, {}, applications)
-        print(json.dumps({"policies": told, "rate": rate, "seconds": seconds, "seed": seed}))
+        came = describe(played.at, played.seconds)
+        asked = {"rate": came.mean if rate is None else rate, "seconds": played.seconds, "seed": seed}
+        print(json.dumps({"policies": told, **asked, "arrivals": came.as_json()}))
     else:
         out = console()
         out.print(tables.policies(rows, {}, title="Realised utility, simulated"))

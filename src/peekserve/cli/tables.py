@@ -80,8 +80,9 @@ def policies(
     """One line for each policy, live beside simulated if both ran. It fits eighty columns."""
     table = _table(title)
     table.add_column("policy", no_wrap=True)
-    beside = ("simu-\nlated",) if simulated else ()
-    for column in ("utility", "95%", *beside, "accuracy", "in\ntime", "by\npeek", "p95\nms"):
+    # Eighty columns hold one of the two.
+    beside, then = (("simu-\nlated",), ()) if simulated else ((), ("right\nthen",))
+    for column in ("utility", "95%", *beside, "accuracy", "in\ntime", *then, "by\npeek", "p95\nms"):
         table.add_column(column, justify="right", no_wrap=True)
     best = max(summary(r).utility for r in rows.values())
     for name, policy_rows in rows.items():
@@ -93,16 +94,19 @@ def policies(
             *(f"{summary(simulated[name]).utility:.3f}" if name in simulated else "" for _ in beside),
             f"{s.accuracy:.3f}",
             f"{s.deadlines_met:.1%}",
+            *(f"{s.accuracy_in_time:.3f}" for _ in then),
             f"{s.by_peek:.1%}",
             f"{s.p95_s * 1e3:.0f}",
             style="bold green" if s.utility == best else None,
         )
-    table.caption = (_BESIDE if simulated else "") + _WORDS
+    table.caption = (_BESIDE if simulated else _THEN) + _WORDS
     return table
 
 
 _BESIDE = """simulated: the same scheduler and arrivals in pretended time, batches at the
 pace that they had live.
+"""
+_THEN = """in time: of all requests; right then: of those, the share that was right.
 """
 _WORDS = """utility: a right answer in time, weighed by its class; accuracy: right ones
 among the answers. aware: expected accuracy from a peek at each request; sc:

@@ -35,10 +35,11 @@ class Backlog(Columns):
 
     `due_at` has the whole margin taken off: plans keep it. `told_at` has half of it: when a row that still runs
     is given up, because its client must hear something in time. What ends in between was planned a little too
-    tightly and is not lost. `granted`: the policy chose the peek's answer for this row, which is given when
-    nothing better came in time. `looked`: there are votes for it. `said`: the class that each variant named that it was
-    asked, UNASKED for the others; `first`: which was asked first. `in_hand`: a model has answered it, and it waits or
-    runs for another of those that `gains` names (core/escalation.py).
+    tightly and is not lost; for a better answer than the one in hand that half is not risked. `granted`: the policy
+    chose the peek's answer for this row, which is given when nothing better came in time. `looked`: there are votes for
+    it. `said`: the class that each variant named that it was asked, UNASKED for the others; `first`: which was asked
+    first. `in_hand`: a model has answered it, and it waits or runs for another of those that `gains` names
+    (core/escalation.py).
     """
 
     def __init__(self, catalogue: Catalogue, beliefs: Sequence[Belief], capacity: int = 64) -> None:
@@ -202,6 +203,8 @@ class Backlog(Columns):
         self.gains[slot, : len(gains)] = gains
         self.instant[slot], self.likely[slot], self.quickest_s[slot] = value, likely, quickest_s
         self.penalty[slot], self.width_s[slot] = PenaltyKind.STEP, 0.0
+        # If it still runs then, no half of the margin is risked for a better answer: there is one.
+        self.told_at[slot] = self.due_at[slot]
         self.doom(slot, float(self.due_at[slot]) - quickest_s)
 
     def give_back(self, slot: int) -> int:

@@ -131,7 +131,7 @@ class Calibrated:
         self._stream = stream_prior(app, calibration)
         bins = len(calibration.edges) + 1
         overall = catalogue.recall[application] / catalogue.scale[application]
-        self._recalls = Recalls(overall, _by_agreement(app, overall, bins))
+        self._recalls = Recalls(*_tables(app, overall, bins))
         # Another score's values are not recalls: right and wrong answers do not count up to them.
         self._counts_answers = app.score is Score.ACCURACY
         self._worth = self._valued()
@@ -191,15 +191,19 @@ class Calibrated:
         return np.ascontiguousarray((self._recalls.tables * self._weights).transpose(0, 2, 1))
 
 
-def _by_agreement(app: Application, overall: Floats, bins: int) -> Floats:
-    """float64 [B, V, C]: recalls as they were profiled, apart by agreement. The overall ones, [V, C], stand in each bin
-    of a variant that was not measured so, and of all where answers are valued by another score than accuracy."""
-    tables = np.repeat(overall[None], bins, axis=0)
+def _tables(app: Application, overall: Floats, bins: int) -> tuple[Floats, Floats]:
+    """(recalls whatever the votes say, float64 [V, C]; the same apart by agreement, [B, V, C]), as they were profiled.
+    `overall` are the plain ones, which stand in for what was not measured, and for all where answers are valued by
+    another score than accuracy."""
+    pulled, tables = overall.copy(), np.repeat(overall[None], bins, axis=0)
     for v, variant in enumerate(app.variants):
         measured = variant.quality.by_agreement if variant.quality is not None else ()
-        if len(measured) == bins and app.score is Score.ACCURACY:
-            tables[:, v] = measured
-    return tables
+        if app.score is not Score.ACCURACY or len(measured) not in (bins, bins + 1):
+            continue
+        tables[:, v] = measured[:bins]
+        if len(measured) > bins:
+            pulled[v] = measured[bins]
+    return pulled, tables
 
 
 def stream_prior(app: Application, calibration: Calibration) -> Stream:

@@ -25,12 +25,14 @@ class DeviceTable:
 
     `latency_s`: one float64 [V, max batch + 1] for each lane, medians: what is expected. `cautious_s`: the same as
     95th percentiles: what is planned with, so that a plan that just fits does not miss every second time. `load_s`,
-    `bytes`: float64 [W]. `fastest_s`: one float64 [V] for each lane, a batch of one row without its load.
+    `bytes`: float64 [W]; `cautious_load_s` likewise. `fastest_s`: one float64 [V] for each lane, a batch of one row
+    without its load.
     """
 
     latency_s: tuple[Floats, ...]
     cautious_s: tuple[Floats, ...]
     load_s: Floats
+    cautious_load_s: Floats
     bytes: Floats
     fastest_s: tuple[Floats, ...]
 
@@ -119,7 +121,7 @@ class Catalogue:
         return tuple(lanes), tuple(first)
 
     def _time(self, device: str) -> DeviceTable:
-        load_s = np.zeros(len(self.weights))
+        load_s, cautious_load_s = np.zeros(len(self.weights)), np.zeros(len(self.weights))
         size = np.zeros(len(self.weights))
         tables: list[tuple[Floats, Floats]] = []
         for lane in self.lanes:
@@ -135,6 +137,7 @@ class Catalogue:
                 cautious[v, : variant.max_batch + 1] = curve.table(variant.max_batch, cautious=True)
                 w = int(lane.weights[v])
                 load_s[w] = max(load_s[w], timing.load_s)
+                cautious_load_s[w] = max(cautious_load_s[w], timing.cautious_load_s)
                 size[w] = max(size[w], timing.bytes)
             table[:, 0] = cautious[:, 0] = 0.0
             tables.append((frozen(table), frozen(cautious)))
@@ -142,6 +145,7 @@ class Catalogue:
             latency_s=tuple(median for median, _ in tables),
             cautious_s=tuple(p95 for _, p95 in tables),
             load_s=frozen(load_s),
+            cautious_load_s=frozen(cautious_load_s),
             bytes=frozen(size),
             fastest_s=tuple(p95[:, 1] for _, p95 in tables),
         )

@@ -245,7 +245,7 @@ class Fleet:
                 tuple(w.resident),
                 w.budget,
                 w.table.cautious_s,
-                w.table.load_s,
+                w.table.cautious_load_s,
                 w.table.bytes,
             )
             for w in (self._workers[name] for name in names)

@@ -2,12 +2,14 @@
 
 What a worker was given cannot be taken back without asking it, and the answer may come too late. So a plan that shall
 stay open to change is held here, and its rows stay what they were: they wait, are doomed, cancelled and answered like
-any others, and a batch that comes up is what is left of it.
+any others, and a batch that comes up is what is left of it. Rows that a plan left behind its batches on purpose, to be
+asked about them again, are held beside them: what is planned anew is planned with all that waits with it.
 """
 
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -19,12 +21,19 @@ from peekserve.domain.request import RowRef
 
 
 @dataclass(frozen=True, slots=True)
+class _Rows:
+    """Slots, and whose they were when they were planned."""
+
+    slots: tuple[int, ...] = ()
+    refs: tuple[RowRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _Meant:
-    """A batch of the plan, and whose its rows were when it was planned."""
+    """A batch of the plan, and its rows."""
 
     batch: Batch
-    slots: tuple[int, ...]
-    refs: tuple[RowRef, ...]
+    rows: _Rows
 
 
 class Held:
@@ -34,20 +43,23 @@ class Held:
         self._backlog = backlog
         self._ledger = ledger
         self._queues: dict[str, deque[_Meant]] = {}
+        self._behind = _Rows()
 
     def hold(self, plan: Plan, slots: Slots, workers: Sequence[str]) -> None:
         """This plan in place of the last; `slots` and `workers` are those that it was made for."""
         self._queues.clear()
-        backlog = self._backlog
         for batch in plan.batches:
-            own = tuple(slots[np.asarray(batch.rows, dtype=np.int64)].tolist())
-            refs = tuple(RowRef(backlog.request[s], backlog.row[s]) for s in own)
-            self._queues.setdefault(workers[batch.worker], deque()).append(_Meant(batch, own, refs))
+            meant = _Meant(batch, self._rows(slots[np.asarray(batch.rows, dtype=np.int64)]))
+            self._queues.setdefault(workers[batch.worker], deque()).append(meant)
+        behind = np.full(len(slots), plan.again_at < inf)
+        behind[[row for batch in plan.batches for row in batch.rows]] = False
+        behind[[*plan.instant, *plan.refuse]] = False
+        self._behind = self._rows(slots[behind])
 
     def slots(self) -> Slots:
-        """All rows that wait for their batch, in order of arrival."""
-        kept = [s for queue in self._queues.values() for meant in queue for s in self._left(meant)]
-        slots = np.array(kept, dtype=np.int64)
+        """All rows that wait for their batch, or behind one, in order of arrival."""
+        kept = [s for queue in self._queues.values() for meant in queue for s in self._left(meant.rows)]
+        slots = np.array(kept + self._left(self._behind), dtype=np.int64)
         return slots[np.argsort(self._backlog.sequence[slots], kind="stable")]
 
     def next_for(self, worker: str) -> tuple[Batch, Slots] | None:
@@ -55,7 +67,7 @@ class Held:
         queue = self._queues.get(worker, deque())
         while queue:
             meant = queue.popleft()
-            left = self._left(meant)
+            left = self._left(meant.rows)
             if left:
                 b = meant.batch
                 return Batch(b.worker, b.lane, b.variant, range(len(left)), b.closed), np.array(left)
@@ -68,10 +80,14 @@ class Held:
     def __bool__(self) -> bool:
         return bool(self._queues)
 
-    def _left(self, meant: _Meant) -> list[int]:
+    def _rows(self, slots: Slots) -> _Rows:
+        own = tuple(slots.tolist())
+        return _Rows(own, tuple(RowRef(self._backlog.request[s], self._backlog.row[s]) for s in own))
+
+    def _left(self, rows: _Rows) -> list[int]:
         backlog, ledger = self._backlog, self._ledger
         return [
             s
-            for s, ref in zip(meant.slots, meant.refs, strict=True)
+            for s, ref in zip(rows.slots, rows.refs, strict=True)
             if ledger.owns(s, ref) and backlog.state[s] == WAITING
         ]

@@ -17,6 +17,7 @@ class Options:
     `beliefs`: how evidence becomes a belief, a name in core.beliefs.
     `escalate`: models' answers are evidence, and rows that could gain as much as `escalate_gain` may be run again
     (core/escalation.py); for policies that weigh instant answers, and not where whole plans are carried out.
+    `escalate_anyway`: also where nothing shows that it helps.
     `preload`: fill an idle machine's new worker with weights before there is work for it. `attempts`: how often
     a row may lose its worker. `remember_rows`: answered rows whose true class may still be confirmed. `half_life`: of
     the drift scores, in rows (awareness/drift.py).
@@ -28,6 +29,7 @@ class Options:
     peek: bool = True
     beliefs: str = "dirichlet"
     escalate: bool = False
+    escalate_anyway: bool = True
     escalate_gain: float = 0.02
     preload: bool = False
     on_miss: OnMiss | None = None

@@ -213,6 +213,7 @@ class Scheduler:
             self._ledger,
             self._offer,
             self._options.escalate_gain,
+            self._options.escalate_anyway,
         )
 
     # ---- events ----

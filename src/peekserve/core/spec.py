@@ -26,8 +26,8 @@ class SchedulerSpec:
     defaults. `beliefs`: a name in core.beliefs, or empty for those that go with the policy. `normalise`: value answers
     against the application's best variant (core.catalogue). `literal`: plan with SneakPeek's eq. 1 at its word, where a
     batch saves nothing; beside it belongs Switches(merge=False), and a world of the same `Application.literal()`.
-    `escalate`: None for what goes with the policy, which is yes for `horizon` with calibrated beliefs. The rest is
-    described at core.options and core.planning.
+    `escalate`: True for yes, None for what goes with the policy: `horizon` with calibrated beliefs does where
+    validation data show that it helps. The rest is described at core.options and core.planning.
     """
 
     policy: str = "horizon"
@@ -80,6 +80,7 @@ class SchedulerSpec:
             max_rows=self.max_rows,
             hang_s=self.hang_s,
             escalate=self.escalates,
+            escalate_anyway=self.escalate is not None,
             escalate_gain=self.escalate_gain,
             remember_rows=self.remember_rows,
             half_life=self.half_life,

@@ -52,7 +52,9 @@ class Variant:
     """One way to answer: a model or a subnet.
 
     Identity is (application, name, revision). `weights` names what must be resident to run it: two subnets of
-    one supernet share it. `inputs` are the modalities that it needs. `quality` and `timing` are None until
+    one supernet share it. `inputs` are the modalities that it needs. `model` is its file, or the folder of its
+    supernet; `subnet` is which one of that supernet it is, empty for a model of its own, and `together` those that are
+    served of it, which become resident at once (empty: all that there are). `quality` and `timing` are None until
     profiled or stated; `timing` is by device ("cpu", "cuda", ...: the key a worker announces).
     """
 
@@ -65,6 +67,8 @@ class Variant:
     max_batch: int = 32
     quality: Quality | None = None
     timing: dict[str, Timing] = field(default_factory=dict)
+    subnet: str = ""
+    together: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name, "variant")

@@ -80,13 +80,15 @@ class LatencyCurve:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What a variant costs on one device. `curves`: one for each shape bucket of the application."""
+    """What a variant costs on one device. `curves`: one for each shape bucket of the application. `load_s`: the median
+    of its loads. `load_p95_s`: their 95th percentile, 0 where it was not measured."""
 
     curves: tuple[LatencyCurve, ...]
     load_s: float = 0.0
     bytes: int = 0
     runtime: str = ""
     provisional: bool = False
+    load_p95_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.curves:
@@ -94,6 +96,11 @@ class Timing:
 
     def curve(self, bucket: int) -> LatencyCurve:
         return self.curves[min(bucket, len(self.curves) - 1)]
+
+    @property
+    def cautious_load_s(self) -> float:
+        """What to plan with, as `LatencyCurve.cautious_s`."""
+        return max(self.load_s, self.load_p95_s)
 
     def literal(self) -> "Timing":
         """The same with batches that save nothing."""
@@ -108,8 +115,9 @@ class Quality:
     1. `confusion`: counts, row = true class, when measured. `guessed`: classes without a validation sample, whose
     recall is smoothed (papers/notes.md 5.2 point 18), never measured. `quadratic`: by class, the mean of (1 + Q) / 2
     over its samples, Q = 2 p_true - sum_j p_j^2 the quadratic score of the class scores p; empty where only the
-    decisions are known. `by_agreement`: [B][C], recalls apart by how many of the peek's votes were for the
-    class (awareness/agreement.py), rising from none; empty where that was not measured.
+    decisions are known. `by_agreement`: [B + 1][C], recalls apart by how many of the peek's votes were for the
+    class (awareness/agreement.py), rising from none, and last whatever they say, with as much trust as the groups that
+    they were counted on deserve (awareness/witnesses.py); empty where that was not measured.
     """
 
     recall: tuple[float, ...]
@@ -182,7 +190,8 @@ class Calibration:
     to 1. `settled`: the share of the doubt about the class that the votes settle, above 0 and at most 1. `fitted_on`:
     samples. `loss_before`, `loss`: mean -log of what the belief gave the true class, in nats, of the
     Dirichlet and of this, its own group left out for each sample. `fusion`: what share the weaker voices keep when
-    models have spoken too (awareness/fusion.py), None where that was not measured. `pull`: how strongly a mix that is
+    models have spoken too (awareness/fusion.py), None where that was not measured. `escalates`: is a second
+    model's answer shown to bring more right ones, None where that was not measured. `pull`: how strongly a mix that is
     learnt from these beliefs is held to where it began (awareness/calibrate.py), None where that was not measured.
     """
 
@@ -197,6 +206,7 @@ class Calibration:
     settled: float = 1.0
     fusion: float | None = None
     pull: float | None = None
+    escalates: bool | None = None
 
     def __post_init__(self) -> None:
         classes = len(self.frequencies)

@@ -162,6 +162,7 @@ def as_json(
             "high": s.high,
             "accuracy": s.accuracy,
             "deadlines_met": s.deadlines_met,
+            "accuracy_in_time": s.accuracy_in_time,
             "by_peek": s.by_peek,
             "requests": s.requests,
             "recalls": [one.as_json() for one in named(policy_rows, applications)],

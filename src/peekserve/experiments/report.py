@@ -25,10 +25,11 @@ def markdown(summaries: Sequence[Mapping[str, Any]]) -> str:
     """One table of claims for each experiment, and what else it printed."""
     parts = []
     for one in summaries:
+        windows = f", of {one['windows']} windows each" if one["windows"] else ""
         lines = [
             f"### {one['name']}: {one['what']}",
             "",
-            f"Seeds: {one['seeds']}, of {one['windows']} windows each. Times: {one['device']}.",
+            f"Seeds: {one['seeds']}{windows}. Times: {one['device']}.",
             "",
             "| the paper | measured here | value | 95% | holds |",
             "| --- | --- | --- | --- | --- |",

@@ -20,6 +20,7 @@ from peekserve.experiments.horizon import (
     realised,
     remains,
     shift,
+    splits,
     trust,
     weights,
 )
@@ -32,6 +33,9 @@ from peekserve.experiments.sneakpeek.device import PAPER, read_class
 from peekserve.experiments.sneakpeek.lab import Lab
 from peekserve.experiments.sneakpeek.recording import RECORDED, load
 from peekserve.experiments.spec import Experiment
+from peekserve.experiments.superserve import delay, fleets, front, loads, machine, norm, ours, tiny
+from peekserve.experiments.superserve import live as superserve_live
+from peekserve.experiments.superserve.lab import SuperLab, super_laboratory
 from peekserve.experiments.table import Row, Table
 
 # How many of how many jobs are done.
@@ -40,8 +44,9 @@ Progress = Callable[[int, int], None]
 _FAMILIES = (
     *(estimates, schedules, sweeps, unlike, optima, deciding, live),
     *(gap, remains, guard, horizon_deciding, realised, events, awareness, beliefs, trust, shift, weights),
-    escalation,
+    *(escalation, splits),
 )
+_SUPERNETS = (front, norm, machine, delay, loads, fleets, tiny, ours, superserve_live)
 _ORDER = [f"sneakpeek-fig{n}" for n in range(3, 17)] + [
     "sneakpeek-optima",
     "sneakpeek-setting",
@@ -58,11 +63,28 @@ _ORDER = [f"sneakpeek-fig{n}" for n in range(3, 17)] + [
     "horizon-shift",
     "horizon-weights",
     "horizon-escalation",
+    "horizon-splits",
+    "superserve-front",
+    "superserve-properties",
+    "superserve-norm",
+    "superserve-memory",
+    "superserve-switching",
+    "superserve-actuation-delay",
+    "superserve-functions",
+    "superserve-bursty",
+    "superserve-ramps",
+    "superserve-policies",
+    "superserve-faults",
+    "superserve-scaling",
+    "superserve-oracle",
+    "superserve-horizon",
+    "superserve-live",
 ]
 EXPERIMENTS: Mapping[str, Experiment] = {
     e.name: e
     for e in sorted(
-        (e for family in _FAMILIES for e in family.EXPERIMENTS), key=lambda e: _ORDER.index(e.name)
+        (e for family in (*_FAMILIES, *_SUPERNETS) for e in family.EXPERIMENTS),
+        key=lambda e: _ORDER.index(e.name),
     )
 }
 WINDOWS, SMALL_WINDOWS = 12, 3
@@ -96,9 +118,24 @@ def laboratory(small: bool = False, timing: Path = PAPER, recordings: Path = REC
     return Lab(device, recorded, SMALL_WINDOWS if small else WINDOWS)
 
 
+def over_a_supernet(experiment: Experiment) -> bool:
+    """Is it one of the SuperServe family, with a laboratory of its own?"""
+    return any(experiment in family.EXPERIMENTS for family in _SUPERNETS)
+
+
+def laboratory_of(
+    experiment: Experiment, small: bool = False, timing: Path = PAPER, recordings: Path = RECORDED
+) -> Lab | SuperLab:
+    """What the family of this experiment works with: those over a supernet have times of their own, and no `timing`.
+    Raises DataUnavailable where a recording is missing."""
+    if over_a_supernet(experiment):
+        return super_laboratory(small, recordings)
+    return laboratory(small, timing, recordings)
+
+
 def run(
     experiment: Experiment,
-    lab: Lab,
+    lab: Lab | SuperLab,
     seeds: int | None = None,
     small: bool = False,
     progress: Progress = lambda done, whole: None,
@@ -119,8 +156,8 @@ def run(
         "name": experiment.name,
         "what": experiment.what,
         "seeds": many,
-        "windows": lab.windows,
-        "device": lab.device.name,
+        "windows": 0 if experiment.times else lab.windows,
+        "device": experiment.times or lab.device.name,
         "claims": [{k: _finite(v) for k, v in f.as_json().items()} for f in findings],
     }
     summary["separation"] = [pair.as_json() for pair in pairs(experiment.panels(table))]

@@ -37,7 +37,8 @@ class Panel:
 class Experiment:
     """`jobs`: of a laboratory, all that is to be run, each for every seed. `measure`: claim id -> float64 [1 + draws].
     `panels`: the picture. `tables`: what is printed beside the claims, the first row of each its head. `jobs` takes
-    what the family of experiments calls its laboratory."""
+    what the family of experiments calls its laboratory. `times`: whose times it uses and on what, where they are not
+    the laboratory's device and windows."""
 
     name: str
     what: str
@@ -47,3 +48,4 @@ class Experiment:
     seeds: int = 20
     small_seeds: int = 5
     tables: Callable[[Table], Sequence[Sequence[Sequence[str]]]] | None = None
+    times: str = ""

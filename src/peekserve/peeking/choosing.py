@@ -68,12 +68,7 @@ def choose_k(
     if not fit:
         raise InvalidData(f"neighbours: none of {list(candidates)} nearest can be had of {rest} rows")
     asked = spread(labels, MOST_ASKED)
-    votes = np.empty((len(asked), fit[-1]), dtype=np.int64)
-    for one in range(int(fold.max()) + 1):
-        held = fold == one
-        questions = held[asked]
-        index = Index(features[~held], IndexSpec(IndexKind.FLAT))
-        votes[questions] = labels[~held][index.nearest(features[asked[questions]], fit[-1])]
+    votes = nearest_outside(features, labels, fold, asked, fit[-1])
     alpha = np.asarray(prior, dtype=np.float64)
     true = labels[asked]
     there = np.flatnonzero(np.bincount(true, minlength=len(alpha)))
@@ -85,6 +80,24 @@ def choose_k(
         scores.append((k, float(np.average(by_class, weights=alpha[there]))))
     best = max(scores, key=lambda pair: (pair[1], -pair[0]))
     return Choice(best[0], tuple(scores))
+
+
+def nearest_outside(
+    features: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.integer],
+    fold: npt.NDArray[np.int64],
+    asked: npt.NDArray[np.int64],
+    k: int,
+) -> npt.NDArray[np.int64]:
+    """int64 [len(asked), k]: the labels of the k nearest, exactly, of the rows that are in another fold. `fold`: [n],
+    from `folds`; every fold leaves k rows or more. `asked`: row numbers."""
+    votes = np.empty((len(asked), k), dtype=np.int64)
+    for one in range(int(fold.max()) + 1):
+        held = fold == one
+        questions = held[asked]
+        index = Index(features[~held], IndexSpec(IndexKind.FLAT))
+        votes[questions] = labels[~held][index.nearest(features[asked[questions]], k)]
+    return votes
 
 
 def spread(labels: npt.NDArray[np.integer], most: int) -> npt.NDArray[np.int64]:

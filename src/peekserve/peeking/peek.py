@@ -1,14 +1,14 @@
 """One application's peek: features and evidence, how they are built, and what they are worth."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from peekserve.awareness.calibrate import fit
+from peekserve.awareness.calibrate import Sampled, fit, smoothed
 from peekserve.awareness.estimate import leading
 from peekserve.awareness.posterior import posterior_mean
 from peekserve.clock import Clock
@@ -16,10 +16,10 @@ from peekserve.domain.application import CHOSEN, Application, PeekSpec
 from peekserve.domain.profile import Calibration, LatencyCurve, Quality
 from peekserve.errors import InvalidConfiguration, InvalidData
 from peekserve.peeking.base import Counts, Evidence, Glance, Inputs, Lengths, Sees
-from peekserve.peeking.choosing import Choice, choose_k
+from peekserve.peeking.choosing import MOST_ASKED, Choice, choose_k, folds, nearest_outside, spread
 from peekserve.peeking.decision import Decision, ModelScores, Runs
 from peekserve.peeking.features import Features
-from peekserve.peeking.neighbours import Neighbours
+from peekserve.peeking.neighbours import Neighbours, tally
 from peekserve.peeking.seeing import Varying
 
 Labels = npt.NDArray[np.integer]
@@ -136,16 +136,46 @@ def deciding_peek(spec: PeekSpec, application: Application, runtime: Runs) -> Pe
 
 
 def calibrate(
-    application: Application, votes: Counts, labelled: Labels, groups: Groups | None, known: Groups | None
+    application: Application,
+    votes: Counts,
+    labelled: Labels,
+    groups: Groups | None,
+    known: Groups | None,
+    beside: Sampled | None = None,
 ) -> Calibration:
     """What a peek's votes on labelled data are worth, `votes` float64 [n, C], `labelled` int [n].
 
     `groups` [n]: which rows belong together; `known`: those of the peek's reference. A row whose group is in both has
-    neighbours of its own kind and is left out, unless nothing is left then (`strangers`). Raises InvalidData.
+    neighbours of its own kind and is left out, unless nothing is left then (`strangers`). `beside`: from
+    `votes_on_reference`; the mix of classes stays that of the labelled data. Raises InvalidData.
     """
     rows = strangers(len(labelled), groups, known)
-    own = None if groups is None else groups[rows]
-    return fit(votes[rows], labelled[rows], own, application.prior, application.expected)
+    own = Sampled(votes[rows], labelled[rows], None if groups is None else groups[rows])
+    both = own.beside(beside)
+    if both is own:
+        return fit(own.counts, own.labels, own.groups, application.prior, application.expected)
+    mix = tuple(smoothed(own.labels[own.counts.sum(axis=1) > 0.0], len(application.prior)).tolist())
+    found = fit(both.counts, both.labels, both.groups, application.prior, application.expected or mix)
+    return replace(found, frequencies=mix)
+
+
+def votes_on_reference(
+    peek: Peek, inputs: Inputs, labels: Labels, groups: Groups | None, lengths: Lengths | None = None
+) -> Sampled | None:
+    """How its reference's own rows are voted on by rows of other groups: what votes are worth on many more groups than
+    validation data has. None where the reference names no groups, or too few, or is no reference of neighbours.
+
+    `inputs`, `labels` int [n], `groups` [n], `lengths`: the reference. Of a large one not every row is looked up.
+    Raises InvalidTensor when it cannot be looked at.
+    """
+    if groups is None or not isinstance(peek.evidence, Neighbours):
+        return None
+    fold, k = folds(groups), peek.evidence.k
+    if len(labels) - int(np.bincount(fold).max()) < k:
+        return None
+    asked = spread(labels, MOST_ASKED)
+    nearest = nearest_outside(peek.features.transform(inputs, lengths), labels, fold, asked, k)
+    return Sampled(tally(nearest, peek.evidence.classes), labels[asked], groups[asked])
 
 
 def strangers(

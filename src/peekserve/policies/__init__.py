@@ -10,7 +10,9 @@ from peekserve.policies.horizon import Horizon
 from peekserve.policies.nexus import Nexus
 from peekserve.policies.optimal import Optimal
 from peekserve.policies.proteus import Proteus
+from peekserve.policies.slackfit import SlackFit
 from peekserve.policies.sneakpeek import Grouped, LoEdf, LoPriority, MaxAccEdf, SneakPeek
+from peekserve.policies.superserve import Clipper, Infaas, MaxAcc, MaxBatch
 
 POLICIES: Mapping[str, PolicyMaker] = {
     "maxacc-edf": MaxAccEdf,
@@ -22,14 +24,20 @@ POLICIES: Mapping[str, PolicyMaker] = {
     "clockwork": Clockwork,
     "nexus": Nexus,
     "proteus": Proteus,
+    "slackfit": SlackFit,
+    "maxacc": MaxAcc,
+    "maxbatch": MaxBatch,
+    "clipper": Clipper,
+    "infaas": Infaas,
     "optimal": Optimal,
 }
 
 # Those that look at everything: for small windows, to measure the others by, not for serving.
 YARDSTICKS = frozenset({"optimal"})
 
-# Those that remember between plans how much was asked for or what busy workers hold: one object serves one scheduler.
-REMEMBERING = frozenset({"clockwork", "nexus", "proteus"})
+# Those that remember between plans how much was asked for, what busy workers hold or how large a batch may be: one
+# object serves one scheduler.
+REMEMBERING = frozenset({"clipper", "clockwork", "nexus", "proteus"})
 
 # What a policy is by its paper; the others believe the profile and never let the peek answer.
 SWITCHES: Mapping[str, Switches] = {

@@ -167,7 +167,7 @@ class Draft:
         placed = {row for batch, _ in self.batches for row in batch.rows}
         instant, refuse, batches = list(self.instant), list(self.refuse), []
         for batch, end_s in self.batches:
-            kept = tuple(row for row in batch.rows if self.worth[row] <= self._worth_in(batch, row, end_s))
+            kept = self.kept(batch, end_s)
             instant += [row for row in batch.rows if row not in kept]
             if kept:
                 full = len(kept) == self.most_of(batch.lane, batch.variant)
@@ -180,6 +180,12 @@ class Draft:
                 elif not self.last(row):
                     refuse.append(row)
         return Plan(tuple(batches), tuple(sorted(instant)), tuple(sorted(refuse)), again_at)
+
+    def kept(self, batch: Batch, end_s: float) -> tuple[int, ...]:
+        """The rows of a batch whose peek is worth no more than their place in it."""
+        if not (self.worth[list(batch.rows)] > 0.0).any():
+            return tuple(batch.rows)
+        return tuple(row for row in batch.rows if self.worth[row] <= self._worth_in(batch, row, end_s))
 
     def _worth_in(self, batch: Batch, row: int, end_s: float) -> float:
         view = self.view

@@ -35,6 +35,12 @@ def fingerprint(cpuinfo: str | None = None, cores: int | None = None, machine: s
     return f"{name}-{cores}c-{machine}-{digest}"
 
 
+def fingerprint_of(device: str) -> str:
+    """What timings of a worker's device are kept under. A device that says more than its kind (a framework of its
+    own, or which of several accelerators: "cpu:torch", "cuda:0") has timings of its own."""
+    return f"{fingerprint()}+{device}" if ":" in device else fingerprint()
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(errors="replace")

@@ -23,6 +23,7 @@ from peekserve.registry.confined import inside, revision
 from peekserve.registry.peeking import peek_spec
 from peekserve.registry.stated import prior, variant_profile
 from peekserve.registry.streams import stream_spec
+from peekserve.registry.supernets import supernet_variants
 from peekserve.registry.tensors import Describe, ModelFacts, input_maps, output_map, tensor_specs
 
 PENALTIES = {str(kind.name).lower(): kind for kind in PenaltyKind}
@@ -92,7 +93,11 @@ def _application(entry: Entry, folder: Path, root: Path, describe: Describe) -> 
             (prior_entry or entry).attempt(lambda _: prior(prior_entry, classes)), (alpha, learns)
         )
 
-    variants = top.need("variants", lambda e: _variants(e, variant), ())
+    subnets = top.take(
+        "supernets", lambda e: supernet_variants(e, classes, inputs, buckets, folder, root, describe), ()
+    )
+    own = top.take if "supernets" in top else top.need
+    variants = (*own("variants", lambda e: _variants(e, variant), ()), *subnets)
     validation = top.take("validation", lambda e: str(inside(e, folder, root)), "")
     stream = top.take("stream", lambda e: stream_spec(e, inputs, queries), None)
     score = top.take("score", lambda e: e.member(Score), Score.ACCURACY)

@@ -4,13 +4,14 @@ Reading finds what application.yaml says wrongly; this adds what only the files 
 labelled data that do not fit, models that do not load or do not give one score for each class.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from peekserve.config import Problem, Severity, nearest
-from peekserve.domain.application import CHOSEN, Application
+from peekserve.domain.application import CHOSEN, Application, Variant
 from peekserve.errors import InvalidConfiguration
 from peekserve.policies import make
 from peekserve.registry.application import look_into
@@ -32,9 +33,9 @@ def check(
 ) -> list[Problem]:
     """Every error and warning, in the order of applications and their files. Raises nothing of its own.
 
-    `probe` runs one row through one variant and says what went wrong, if anything; by default that happens
-    in a process that is thrown away, so that a model which brings its process down is one more line in the
-    list.
+    `probe` runs one row through a variant, or through each subnet of a supernet, which is loaded once, and says what
+    went wrong with each, if anything; by default that happens in a process that is thrown away, so that a model which
+    brings its process down is one more line in the list.
     """
     problems: list[Problem] = []
     try:
@@ -110,25 +111,45 @@ def _check(application: Application, source: Source, probe: Probe) -> list[Probl
     if validation is not None:
         _check_validation(application, validation, note)
     elif not application.validation:
-        for variant in application.variants:
-            if variant.quality is None:
-                note(
-                    f"variants.{variant.name}",
-                    "has no profile and there is no validation data: its accuracy stays unknown",
-                    "add 'validation', or state a profile with recalls",
-                    Severity.WARNING,
-                )
+        for _, together in groupby((v for v in application.variants if v.quality is None), _key):
+            unknown = tuple(together)
+            note(
+                _key(unknown[0]),
+                f"{_named(unknown)}has no profile and there is no validation data: its accuracy stays unknown",
+                "add 'validation', or state a profile with recalls",
+                Severity.WARNING,
+            )
     if validation is not None and reference is not None:
         _check_groups(validation, reference, note)
-    for variant in application.variants:
-        fault = probe(application, variant)
-        if fault:
-            note(f"variants.{variant.name}.model", fault)
+    for _, together in groupby(application.variants, _key):
+        variants = tuple(together)
+        of_fault: dict[str, list[Variant]] = {}
+        for variant, fault in zip(variants, probe(application, variants), strict=True):
+            if fault:
+                own = fault.removeprefix(f"variant {variant.name!r}: ") if variant.subnet else fault
+                of_fault.setdefault(own, []).append(variant)
+        for fault, faulty in of_fault.items():
+            note(_key(faulty[0], ".model"), f"{_named(faulty)}{fault}")
     if application.peek is not None and application.peek.decision is not None:
-        fault = probe(application, application.peek.decision)
+        (fault,) = probe(application, (application.peek.decision,))
         if fault:
             note("peek.evidence", fault)
     return problems
+
+
+def _key(variant: Variant, part: str = "") -> str:
+    """Where a variant is written: a subnet belongs to its supernet's line."""
+    if variant.subnet:
+        return f"supernets.{variant.name.removesuffix('.' + variant.subnet)}"
+    return f"variants.{variant.name}{part}"
+
+
+def _named(variants: Sequence[Variant]) -> str:
+    """Which subnets of its line something is said of, shortly; nothing for a model of its own."""
+    first, *others = (variant.subnet for variant in variants)
+    if not first:
+        return ""
+    return f"{first} and {len(others)} more: " if others else f"{first}: "
 
 
 def _data(key: str, path: str, application: Application, note: Note) -> Labelled | None:

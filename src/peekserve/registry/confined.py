@@ -15,27 +15,47 @@ def inside(entry: Entry, folder: Path, root: Path) -> Path:
     file in it.
     """
     text = entry.text()
-    path = PurePosixPath(text)
-    if path.is_absolute() or ".." in path.parts or "\\" in text or "\0" in text:
-        raise entry.wrong(
-            f"{text!r} is not a path below the application's folder", "use no '..' and no leading '/'"
-        )
-    place = folder / path
     try:
-        real = place.resolve()
-        if not real.is_relative_to(root.resolve()):
-            raise entry.wrong(f"{text!r} leads out of the repository by a symbolic link")
+        real = _confined(entry, folder, root)
         if real.is_dir():
             models = sorted(real.glob("*.onnx"))
             if len(models) != 1:
                 raise entry.wrong(f"{text!r} is a folder with {len(models)} .onnx files", "name the file")
             real = models[0].resolve()
-            if not real.is_relative_to(root.resolve()):
-                raise entry.wrong(f"{text!r} leads out of the repository by a symbolic link")
+            check_inside(entry, real, root)
         if not real.is_file():
             raise entry.wrong(f"there is no file {text!r} in {folder}")
     except (OSError, RuntimeError) as error:
         raise entry.wrong(f"{text!r} cannot be opened: {error}") from None
+    return real
+
+
+def folder_inside(entry: Entry, folder: Path, root: Path) -> Path:
+    """As `inside`, for a folder: Misread when there is none of that name."""
+    try:
+        real = _confined(entry, folder, root)
+        if not real.is_dir():
+            raise entry.wrong(f"there is no folder {entry.text()!r} in {folder}")
+    except (OSError, RuntimeError) as error:
+        raise entry.wrong(f"{entry.text()!r} cannot be opened: {error}") from None
+    return real
+
+
+def check_inside(entry: Entry, path: Path, root: Path) -> None:
+    """Misread when a path, its links followed, is not below the repository's root."""
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise entry.wrong(f"{entry.text()!r} leads out of the repository by a symbolic link")
+
+
+def _confined(entry: Entry, folder: Path, root: Path) -> Path:
+    text = entry.text()
+    path = PurePosixPath(text)
+    if path.is_absolute() or ".." in path.parts or "\\" in text or "\0" in text:
+        raise entry.wrong(
+            f"{text!r} is not a path below the application's folder", "use no '..' and no leading '/'"
+        )
+    real = (folder / path).resolve()
+    check_inside(entry, real, root)
     return real
 
 

@@ -18,6 +18,7 @@ FILE = "peekserve.yaml"
 PREFIX = "PEEKSERVE_"
 BELIEFS = ("calibrated", "dirichlet")
 ESCALATE = {"auto": None, "on": True, "off": False}
+SUPERNETS = ("onnx", "torch")
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -76,7 +77,8 @@ class ServerSettings:
     against the best variant of their application. `beliefs`: how evidence becomes a belief, empty for the way that
     goes with the policy. `escalate`: may a row that a model ran be asked of another one, None for what goes with the
     policy; `escalate_gain`: expected accuracy that the other one must add. `state`, `journal`: a folder and a file;
-    empty for the default folder and for no journal. `grpc`: None when switched off.
+    empty for the default folder and for no journal. `supernets`: which runtime their subnets run in; other models
+    always run in ONNX Runtime. `grpc`: None when switched off.
     """
 
     http: Address = Address("127.0.0.1", 8000)
@@ -96,6 +98,7 @@ class ServerSettings:
     log: str = "info"
     state: str = ""
     journal: str = ""
+    supernets: str = "onnx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +165,15 @@ def _settings(entry: Entry) -> ServerSettings:
         log=top.take("log", lambda e: e.one_of(LEVELS, "level"), plain.log),
         state=top.take("state", Entry.text, plain.state),
         journal=top.take("journal", Entry.text, plain.journal),
+        supernets=top.take("supernets", lambda e: e.one_of(SUPERNETS, "runtime"), plain.supernets),
     )
     top.done()
+    for slot in settings.workers:
+        if slot.device.startswith("cuda") and settings.supernets != "torch":
+            (top.get("workers") or entry).note(
+                f"worker {slot.name!r} is on {slot.device}, where only subnets run, and in torch",
+                "write supernets: torch, or cpu:0",
+            )
     return settings
 
 
@@ -273,11 +283,9 @@ def _pace(entry: Entry) -> str:
 
 
 def _device(entry: Entry) -> str:
-    """`cpu` or `cpu:0`."""
+    """`cpu`, `cpu:0` or `cuda:0`."""
     kind, _, number = entry.text().partition(":")
-    if kind == "cuda":
-        raise entry.wrong("there is no runtime for cuda yet", "write cpu:0")
-    if kind != "cpu" or (number and not (number.isdecimal() and len(number) < 5)):
+    if kind not in DEVICES or (number and not (number.isdecimal() and len(number) < 5)):
         raise entry.wrong(f"{entry.text()!r} is no device", "write for example cpu:0")
     return f"{kind}:{number or 0}"
 
@@ -313,6 +321,7 @@ KEYS = (
     "log",
     "state",
     "journal",
+    "supernets",
 )
 
 

@@ -22,7 +22,8 @@ class Runtime(Protocol):
     """
 
     def load(self, variant: Variant, classes: int) -> int:
-        """Make the variant's weights resident; the bytes that they take."""
+        """Make the variant's weights resident; the bytes that they take. Every variant of the same weights (the subnets
+        of a supernet that are served `together`) can be run from then on."""
         ...
 
     def run(self, variant: Variant, classes: int, inputs: Inputs) -> Scores: ...

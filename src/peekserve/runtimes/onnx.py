@@ -1,4 +1,4 @@
-"""Models as ONNX files, through ONNX Runtime on the CPU. The only file that imports onnxruntime."""
+"""Models as ONNX files, through ONNX Runtime on the CPU."""
 
 import os
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ from peekserve.errors import BackendError, InvalidModel
 from peekserve.runtimes import mapping
 from peekserve.runtimes.base import Inputs, Scores
 from peekserve.runtimes.memory import give_back, held_bytes
+from peekserve.runtimes.shared import SharedWeights
+from peekserve.supernets import packed
 
 VERSION = f"onnxruntime {ort.__version__}"
 
@@ -45,17 +47,22 @@ class ModelDescription:
 
 @dataclass(slots=True)
 class _Resident:
-    session: ort.InferenceSession
+    """`sessions` by subnet; a model of its own is under the empty name. `shared`: what they all read."""
+
+    sessions: dict[str, ort.InferenceSession]
     model: str
     dtypes: dict[str, np.dtype[np.generic]]
+    shared: SharedWeights | None = None
 
 
 class OnnxRuntime:
-    """One session for each name of weights, in one thread that sleeps when it waits.
+    """One session for each name of weights, in one thread that sleeps when it waits; of a supernet one for each of
+    its subnets, over one copy of the weights (runtimes/shared.py). To switch subnets is to look into a dict.
 
     `load` reports the growth of this process or the size of the file, whichever is larger; what the first batches
-    take besides (the arena) is seen by whoever warms the model up. `unload` drops the session with its arena and
-    gives free pages back to the system.
+    take besides (the arena) is seen by whoever warms the model up. Of a supernet it is the growth and the size of the
+    weights, which are mapped. `unload` drops the sessions, gives up what their arena has free, and gives free pages
+    back to the system.
     """
 
     def __init__(self, threads: int = 1) -> None:
@@ -66,16 +73,37 @@ class OnnxRuntime:
         if variant.output is None or not variant.inputs:
             raise InvalidModel(f"variant {variant.name!r} does not say which inputs and output its model has")
         before = held_bytes()
+        resident, mapped = self._supernet(variant) if variant.subnet else self._model(variant)
+        self._resident[variant.weights] = resident
+        growth = held_bytes() - before
+        return growth + mapped if variant.subnet else max(growth, mapped)
+
+    def _model(self, variant: Variant) -> tuple[_Resident, int]:
         session = _session(variant.model, self._threads)
-        described = _described(session)
-        _check_names(variant, described)
-        dtypes = {t.name: DATATYPES[t.datatype] for t in described.inputs if t.datatype in DATATYPES}
-        self._resident[variant.weights] = _Resident(session, variant.model, dtypes)
-        return max(held_bytes() - before, os.path.getsize(variant.model))
+        dtypes = _check_names(variant, session)
+        return _Resident({"": session}, variant.model, dtypes), os.path.getsize(variant.model)
+
+    def _supernet(self, variant: Variant) -> tuple[_Resident, int]:
+        """Every subnet that is served, whoever is the first to be asked for."""
+        graphs = packed.graphs(Path(variant.model))
+        served = dict.fromkeys((variant.subnet, *(variant.together or graphs)))
+        for name in served:
+            if name not in graphs:
+                raise InvalidModel(
+                    f"{variant.model}: no exported graph of subnet {name!r}; there are {list(graphs)}: "
+                    "`peekserve supernet export` writes them"
+                )
+        shared = SharedWeights(variant.model)
+        resident = _Resident({}, variant.model, {}, shared)
+        for name in served:
+            session = _session(str(graphs[name]), self._threads, shared=shared)
+            resident.dtypes = _check_names(variant, session)
+            resident.sessions[name] = session
+        return resident, shared.bytes
 
     def run(self, variant: Variant, classes: int, inputs: Inputs) -> Scores:
         resident = self._resident.get(variant.weights)
-        if resident is None or resident.model != variant.model:
+        if resident is None or resident.model != variant.model or variant.subnet not in resident.sessions:
             raise BackendError(f"variant {variant.name!r}: weights {variant.weights!r} are not resident")
         assert variant.output is not None  # load refused it otherwise
         tensors = mapping.feeds(variant.inputs, inputs)
@@ -83,7 +111,7 @@ class OnnxRuntime:
             tensors[name] = tensor.astype(resident.dtypes[name], copy=False)
         rows = len(next(iter(tensors.values())))
         try:
-            output = resident.session.run([variant.output.name], tensors)[0]
+            output = resident.sessions[variant.subnet].run([variant.output.name], tensors)[0]
         except Exception as error:  # the binding raises plain Exceptions of its own making
             raise BackendError(f"variant {variant.name!r}: {_first_line(error)}") from error
         return mapping.scores(variant.output, output, rows, classes)
@@ -92,7 +120,12 @@ class OnnxRuntime:
         return self.run(variant, classes, inputs)
 
     def unload(self, weights: str) -> None:
-        if self._resident.pop(weights, None) is not None:
+        resident = self._resident.pop(weights, None)
+        if resident is not None:
+            if resident.shared:
+                resident.shared.shrink_arena(next(iter(resident.sessions.values())))
+            resident.sessions.clear()  # before what they read
+            del resident
             give_back()
 
 
@@ -101,7 +134,9 @@ def describe(path: str | Path) -> ModelDescription:
     return _described(_session(str(path), 1, optimise=False))
 
 
-def _session(path: str, threads: int, optimise: bool = True) -> ort.InferenceSession:
+def _session(
+    path: str, threads: int, optimise: bool = True, shared: SharedWeights | None = None
+) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -115,7 +150,10 @@ def _session(path: str, threads: int, optimise: bool = True) -> ort.InferenceSes
     if not os.path.isfile(path):
         raise InvalidModel(f"{path}: no such file")
     try:
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        left_out = shared.share(options, path) if shared else None
+        return ort.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out
+        )
     except Exception as error:  # as above
         raise InvalidModel(f"{path}: not a usable ONNX file: {_first_line(error)}") from error
 
@@ -132,9 +170,11 @@ def _tensor(node: Any) -> ModelTensor:
     return ModelTensor(node.name, _OF_ORT.get(inner, node.type), shape)
 
 
-def _check_names(variant: Variant, described: ModelDescription) -> None:
-    """The variant's maps name just the model's inputs, each of a datatype that we can feed, and one of its outputs."""
+def _check_names(variant: Variant, session: ort.InferenceSession) -> dict[str, np.dtype[np.generic]]:
+    """The variant's maps name just the model's inputs, each of a datatype that we can feed, and one of its outputs.
+    The datatypes of the inputs by name."""
     assert variant.output is not None
+    described = _described(session)
     has = {t.name: t for t in described.inputs}
     named = [m.name for m in variant.inputs]
     if sorted(named) != sorted(has):
@@ -158,6 +198,7 @@ def _check_names(variant: Variant, described: ModelDescription) -> None:
             f"{variant.model}: output {variant.output.name!r} is {kind}; a tensor of numbers is needed (zipmap off, "
             "if it comes from scikit-learn)"
         )
+    return {tensor.name: DATATYPES[tensor.datatype] for tensor in described.inputs}
 
 
 def _first_line(error: Exception) -> str:

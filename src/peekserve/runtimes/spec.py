@@ -9,8 +9,8 @@ from peekserve.runtimes.base import Runtime
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSpec:
-    """`kind`: onnx, paced (ONNX at the pace of the slot's device) or scripted. `threads` of the framework.
-    `seed` of a script."""
+    """`kind`: onnx, paced (ONNX at the pace of the slot's device), elastic (subnets in torch, in place; other models
+    in ONNX) or scripted. `threads` of the framework. `seed` of a script."""
 
     kind: str = "onnx"
     threads: int = 1
@@ -22,11 +22,15 @@ class RuntimeSpec:
             raise InvalidConfiguration(f"no runtime {self.kind!r}; there are {', '.join(sorted(RUNTIMES))}")
         return RUNTIMES[self.kind](self, device)
 
-    def version(self) -> str:
-        """The framework and its version, as timing profiles name it; "scripted" for a script."""
+    def version(self, subnet: bool = False) -> str:
+        """The framework and its version, as timing profiles name it; "scripted" for a script. `subnet`: of what runs
+        the subnets of a supernet."""
         from importlib import metadata  # here: a worker has no use for the mail parser that this drags in
 
-        return "scripted" if self.kind == "scripted" else f"onnxruntime {metadata.version('onnxruntime')}"
+        if self.kind == "scripted":
+            return "scripted"
+        name = "torch" if subnet and self.kind == "elastic" else "onnxruntime"
+        return f"{name} {metadata.version(name)}"
 
 
 def _onnx(spec: RuntimeSpec, device: str) -> Runtime:
@@ -41,6 +45,13 @@ def _paced(spec: RuntimeSpec, device: str) -> Runtime:
     return PacedRuntime(_onnx(spec, device), device)
 
 
+def _elastic(spec: RuntimeSpec, device: str) -> Runtime:
+    from peekserve.runtimes.elastic import ElasticRuntime
+    from peekserve.runtimes.split import SplitRuntime
+
+    return SplitRuntime(_onnx(spec, device), ElasticRuntime(device, spec.threads))
+
+
 def _scripted(spec: RuntimeSpec, device: str) -> Runtime:
     from peekserve.runtimes.scripted import DrawnAnswers, ScriptedRuntime
 
@@ -50,5 +61,6 @@ def _scripted(spec: RuntimeSpec, device: str) -> Runtime:
 RUNTIMES: dict[str, Callable[[RuntimeSpec, str], Runtime]] = {
     "onnx": _onnx,
     "paced": _paced,
+    "elastic": _elastic,
     "scripted": _scripted,
 }

@@ -161,10 +161,7 @@ class RecordedWorld:
         paces = self.service.paces.get((command.application, command.variant))
         if paces:
             return seconds * paces.draw(at - self.service.began_at, rng)
-        if self.jitter and curve.p95_s:
-            spread = log(max(curve.cautious_s(len(command.rows)) / seconds, 1.0)) / Z_P95
-            seconds *= exp(spread * rng.standard_normal())
-        return seconds
+        return seconds * self._jittered(curve.cautious_s(len(command.rows)), seconds, rng)
 
     def load_s(
         self, application: str, variant: str, device: str, at: float, rng: np.random.Generator
@@ -172,7 +169,14 @@ class RecordedWorld:
         seen = self.service.loads_s.get((application, variant))
         if seen:
             return seen.draw(at - self.service.began_at, rng)
-        return self._variant(application, variant).timing[device].load_s
+        timing = self._variant(application, variant).timing[device]
+        return timing.load_s * self._jittered(timing.cautious_load_s, timing.load_s, rng)
+
+    def _jittered(self, cautious_s: float, median_s: float, rng: np.random.Generator) -> float:
+        """What a time is multiplied by: 1 where its spread is not known, or none is asked for."""
+        if not self.jitter or not cautious_s > median_s > 0.0:
+            return 1.0
+        return exp(log(cautious_s / median_s) / Z_P95 * rng.standard_normal())
 
     def _peek_s(self, app: Application, rows: int) -> float:
         key = (app.name, rows)

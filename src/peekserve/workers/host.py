@@ -1,5 +1,6 @@
 """A worker without its process: takes one message, does it, says what came of it."""
 
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ class Host:
     sends and gives a score for each class; `seconds` of a load is the load with those single rows. A first load in
     this process that nothing waits for (`warm`) goes on to the batch sizes of the variant's timing, the largest
     first, so that memory is taken once, until a quarter of a second is spent. With a batch waiting that would be
-    five times the load, and past most deadlines.
+    five times the load, and past most deadlines. Other variants of the same weights (further subnets of a supernet)
+    run one row each before that, and take part in the rest.
     """
 
     def __init__(self, runtime: Runtime, ring: RingReader, clock: Clock) -> None:
@@ -71,10 +73,18 @@ class Host:
         return frames.ModelLoaded(variant.weights, seconds, self._held[model])
 
     def _warm_up(self, what: frames.Describe) -> None:
-        until = self._clock.now() + _WARM_UP_S
-        for size in batch_sizes(what.variant):
-            for inputs in blank(what.variant, what.inputs, size):
-                self._runtime.prove(what.variant, what.classes, inputs)
+        until, variant = self._clock.now() + _WARM_UP_S, what.variant
+        others = [
+            one for one in self._known.values() if one.variant.weights == variant.weights and one is not what
+        ]
+        for one in others:
+            for inputs in blank(one.variant, one.inputs, 1):
+                self._checked(one, inputs, self._runtime.prove(one.variant, one.classes, inputs))
+        # The largest batch of each, then the next one of each, and so on.
+        turns = zip_longest(*(((one, b) for b in batch_sizes(one.variant)) for one in (what, *others)))
+        for one, size in (turn for together in turns for turn in together if turn is not None):
+            for inputs in blank(one.variant, one.inputs, size):
+                self._runtime.prove(one.variant, one.classes, inputs)
             if self._clock.now() >= until:
                 return
 

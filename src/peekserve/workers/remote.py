@@ -60,6 +60,11 @@ class RemoteRuntime:
     ) -> None:
         self._end()
 
+    @property
+    def pid(self) -> int:
+        """Of the worker's process, for whoever wants to know what it holds."""
+        return self._living().process.pid
+
     def load(self, variant: Variant, classes: int) -> int:
         try:
             self._describe(variant, classes)

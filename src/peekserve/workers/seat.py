@@ -89,7 +89,10 @@ class Seat:
         self._spawn()
 
     def load(self, command: Load, application: Application, variant: Variant) -> None:
-        self._describe(application, variant)
+        # Whoever shares the weights becomes resident with them, and is warmed up with them.
+        for one in application.variants:
+            if one.weights == variant.weights:
+                self._describe(application, one)
         self._send(frames.LoadModel(application.name, variant.name, command.warm), replies=True)
 
     def unload(self, command: Unload) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from peekserve.awareness.agreement import edges_for, recalls_by_agreement
+from peekserve.awareness.agreement import by_agreement, edges_for
 from peekserve.awareness.calibrate import fit
 from peekserve.awareness.estimate import leading
 from peekserve.awareness.fusion import with_share
@@ -102,9 +102,10 @@ class Recording:
         quality = self.quality(variant)
         if variant not in self.validation_said:
             return quality
-        said, counts = self.validation_said[variant], self.validation_counts(k)
-        apart = recalls_by_agreement(quality.recall, self.validation_labels, said, counts, edges_for(k))
-        return replace(quality, by_agreement=apart)
+        said = np.stack([self.validation_said[v] for v in self.variants])
+        labels, groups, counts = self.validation_labels, self.validation_groups, self.validation_counts(k)
+        apart = by_agreement(said, labels, groups, counts, edges_for(k))
+        return replace(quality, by_agreement=apart[self.variants.index(variant)])
 
     def save(self, path: Path) -> None:
         said: dict[str, Any] = {}

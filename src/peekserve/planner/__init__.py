@@ -1,0 +1,1 @@
+"""Gear plans, made offline: which cascade at which load, on which devices (CascadeServe, section 4)."""

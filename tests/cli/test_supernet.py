@@ -1,0 +1,137 @@
+"""`peekserve supernet`: from a folder with labelled data and a recipe to graphs that ONNX Runtime answers from."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from peekserve.cli.main import app
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+
+from peekserve.cli.recipes import outline, read_recipe  # noqa: E402
+from peekserve.errors import InvalidConfiguration, InvalidData, InvalidModel  # noqa: E402
+from peekserve.supernets.storage import WEIGHTS, read_description  # noqa: E402
+from tests.supernets.beats import ANSWERS, LABELS, LENGTH, ROWS, UNSEEN  # noqa: E402
+
+APPLICATION = f"""
+application: bumps
+classes: [none, {{name: up, weight: 2}}, down]
+inputs: {{row: {{datatype: FP32, shape: [{LENGTH}]}}}}
+deadline: 100ms
+"""
+RECIPE = f"""
+architecture: conv1d
+input: {{row: {{reshape: [1, {LENGTH}]}}}}
+sizes: {{channels: [8, 12], stem_kernel: 5}}
+depths: [2, 1]
+widths: [0.5, 1]
+epochs: 3
+peak: 0.01
+"""
+
+
+def output(*arguments: object) -> dict[str, object]:
+    done = CliRunner().invoke(app, ["supernet", *map(str, arguments), "--json"])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "application.yaml").write_text(APPLICATION)
+    (tmp_path / "wide.yaml").write_text(RECIPE)
+    np.savez(tmp_path / "train.npz", row=ROWS[:, 0], labels=LABELS)
+    np.savez(tmp_path / "validation.npz", row=UNSEEN[:, 0], labels=ANSWERS)
+    return tmp_path
+
+
+def test_the_whole_way_from_data_to_graphs(folder: Path):
+    trained = output("train", folder, "wide")
+    assert trained["subnets"] == 4
+    assert read_description(folder / "wide").classes == ("none", "up", "down")
+    some = output("calibrate", folder, "wide", "--subnets", "d1-1.w50,d2-1.w50")
+    assert some["calibrated"] == ["d1-1.w50", "d2-1.w50", "d2-1.w100"]
+    chosen = output("pareto", folder, "wide")
+    assert (chosen["evaluated"], chosen["exhaustive"]) == (4, True)
+    offered = [one["subnet"] for one in chosen["offered"]]
+    assert offered == [one.name for one in read_description(folder / "wide").offered]
+    written = output("export", folder, "wide")
+    assert written["subnets"] == offered
+
+    ort = pytest.importorskip("onnxruntime")
+    for one in chosen["offered"]:
+        session = ort.InferenceSession(str(folder / "wide" / "subnets" / f"{one['subnet']}.onnx"))
+        said = session.run(None, {"x": UNSEEN})[0].argmax(1)
+        assert abs((said == ANSWERS).mean() - one["accuracy"]) <= 2 / len(ANSWERS)
+
+
+def test_the_same_seed_trains_the_same_weights(folder: Path):
+    for name in ("one", "other"):
+        output("train", folder, name, "--recipe", folder / "wide.yaml", "--epochs", 1)
+    assert (folder / "one" / WEIGHTS).read_bytes() == (folder / "other" / WEIGHTS).read_bytes()
+
+
+def test_statistics_are_of_training_data_alone(folder: Path):
+    output("train", folder, "wide", "--epochs", 1)
+    weights = []
+    for labels in (ANSWERS, 2 - ANSWERS):
+        np.savez(folder / "validation.npz", row=UNSEEN[:, 0] * len(weights), labels=labels)
+        output("pareto", folder, "wide")
+        weights.append((folder / "wide" / WEIGHTS).read_bytes())
+    assert weights[0] == weights[1]
+    (folder / "validation.npz").unlink()
+    output("calibrate", folder, "wide", "--subnets", "all")
+
+
+def test_people_see_a_table(folder: Path):
+    output("train", folder, "wide", "--epochs", 1)
+    done = CliRunner().invoke(app, ["supernet", "pareto", str(folder), "wide"], env={"COLUMNS": "150"})
+    assert "multiply-adds" in done.stdout
+    assert "4 subnets evaluated, the whole space" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "said"),
+    [
+        ("architecture: conv1d", "architecture: conv9", "wide.yaml:2: architecture: .*conv9"),
+        ("depths: [2, 1]", "depth: [2, 1]", "unknown key 'depth'; did you mean 'depths'"),
+        ("widths: [0.5, 1]", "widths: [0.5, 0.9]", "wide.yaml: widths .* the last 1.0"),
+        ("stem_kernel: 5", "stem_colour: 5", "unknown key 'stem_colour'"),
+        ("input: {row:", "input: {beat:", "no input 'beat'"),
+    ],
+)
+def test_a_wrong_recipe_is_told_with_its_line(folder: Path, line: str, instead: str, said: str):
+    (folder / "wide.yaml").write_text(RECIPE.replace(line, instead))
+    with pytest.raises(InvalidConfiguration, match=said):
+        read_recipe(folder / "wide.yaml", outline(folder))
+
+
+def test_sizes_that_are_missing_are_told(folder: Path):
+    (folder / "wide.yaml").write_text(RECIPE.replace("channels: [8, 12], ", ""))
+    with pytest.raises(InvalidConfiguration, match=r"missing .*channels"):
+        output("train", folder, "wide")
+
+
+def test_data_of_another_application_are_refused(folder: Path):
+    np.savez(folder / "train.npz", column=ROWS[:, 0], labels=LABELS)
+    with pytest.raises(InvalidData, match="column"):
+        output("train", folder, "wide")
+
+
+def test_what_comes_too_early_says_what_comes_first(folder: Path):
+    with pytest.raises(InvalidModel, match="holds no supernet"):
+        output("pareto", folder, "wide")
+    output("train", folder, "wide", "--epochs", 1)
+    with pytest.raises(InvalidConfiguration, match="run `peekserve supernet pareto"):
+        output("export", folder, "wide")
+    with pytest.raises(InvalidModel, match=r"d1-1\.w50, layer .*statistics missing"):
+        output("export", folder, "wide", "--subnets", "d1-1.w50")
+    with pytest.raises(InvalidConfiguration, match="stage 1 cannot run 2 blocks"):
+        output("export", folder, "wide", "--subnets", "d1-2.w50")

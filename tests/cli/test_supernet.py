@@ -14,7 +14,7 @@ pytest.importorskip("safetensors")
 
 from peekserve.cli.recipes import outline, read_recipe  # noqa: E402
 from peekserve.errors import InvalidConfiguration, InvalidData, InvalidModel  # noqa: E402
-from peekserve.supernets.storage import WEIGHTS, read_description  # noqa: E402
+from peekserve.supernets.storage import WEIGHTS, read_arrays, read_description  # noqa: E402
 from tests.supernets.beats import ANSWERS, LABELS, LENGTH, ROWS, UNSEEN  # noqa: E402
 
 APPLICATION = f"""
@@ -31,6 +31,17 @@ depths: [2, 1]
 widths: [0.5, 1]
 epochs: 3
 peak: 0.01
+"""
+
+
+# A front of 8 bands over windows of 64 samples.
+CLIPS = """
+architecture: conv1d
+input: {row: x}
+sizes: {channels: [8, 12], front: [30, 64, 32, 8]}
+depths: [2, 1]
+widths: [0.5, 1]
+epochs: 1
 """
 
 
@@ -64,6 +75,10 @@ def test_the_whole_way_from_data_to_graphs(folder: Path):
     assert offered == [one.name for one in read_description(folder / "wide").offered]
     written = output("export", folder, "wide")
     assert written["subnets"] == offered
+    sums = read_description(folder / "wide").files
+    assert len(sums) == 2 + len(offered)
+    output("pareto", folder, "wide")
+    assert read_description(folder / "wide").files == sums
 
     ort = pytest.importorskip("onnxruntime")
     for one in chosen["offered"]:
@@ -131,7 +146,73 @@ def test_what_comes_too_early_says_what_comes_first(folder: Path):
     output("train", folder, "wide", "--epochs", 1)
     with pytest.raises(InvalidConfiguration, match="run `peekserve supernet pareto"):
         output("export", folder, "wide")
-    with pytest.raises(InvalidModel, match=r"d1-1\.w50, layer .*statistics missing"):
+    with pytest.raises(
+        InvalidModel, match=r"missing: run `peekserve supernet calibrate .* wide --subnets d1-1\.w50`"
+    ):
         output("export", folder, "wide", "--subnets", "d1-1.w50")
     with pytest.raises(InvalidConfiguration, match="stage 1 cannot run 2 blocks"):
         output("export", folder, "wide", "--subnets", "d1-2.w50")
+
+
+def test_a_trained_supernet_is_not_written_over_unasked(folder: Path):
+    output("train", folder, "wide", "--epochs", 1)
+    before = (folder / "wide" / WEIGHTS).read_bytes()
+    with pytest.raises(InvalidConfiguration, match=r"wide holds a trained supernet: .* --again"):
+        output("train", folder, "wide", "--epochs", 1, "--seed", 2)
+    assert (folder / "wide" / WEIGHTS).read_bytes() == before
+    output("train", folder, "wide", "--epochs", 1, "--seed", 2, "--again")
+    assert (folder / "wide" / WEIGHTS).read_bytes() != before
+
+
+def test_a_supernet_stays_in_its_application(folder: Path):
+    with pytest.raises(InvalidConfiguration, match=r"supernet name '\.\./\.\./evil'"):
+        output("train", folder, "../../evil", "--recipe", folder / "wide.yaml")
+    assert not (folder.parent.parent / "evil").exists()
+
+
+def test_classes_without_rows_are_told(folder: Path):
+    np.savez(folder / "train.npz", row=ROWS[:1, 0], labels=np.array([1]))
+    with pytest.raises(
+        InvalidData, match=r"none of its rows \(1\) is of none, down: each of the 3 classes needs rows"
+    ):
+        output("train", folder, "wide")
+    assert not (folder / "wide").exists()
+
+
+def test_missing_files_are_told_with_their_option(folder: Path):
+    with pytest.raises(
+        InvalidConfiguration, match=r"tall\.yaml: .* docs/repository\.md#supernets .* --recipe"
+    ):
+        output("train", folder, "tall")
+    with pytest.raises(InvalidData, match=r"none\.npz: there is no such file; .* --train"):
+        output("train", folder, "wide", "--train", folder / "none.npz")
+    output("train", folder, "wide", "--epochs", 1)
+    with pytest.raises(InvalidData, match=r"none\.npz: there is no such file; .* --validation"):
+        output("pareto", folder, "wide", "--validation", folder / "none.npz")
+
+
+def test_a_front_hears_from_the_start(folder: Path):
+    (folder / "application.yaml").write_text(APPLICATION.replace(f"[{LENGTH}]", "[400]"))
+    clips = np.random.default_rng(3).normal(size=(24, 400)).astype(np.float32)
+    np.savez(folder / "train.npz", row=clips, labels=np.arange(24) % 3)
+    (folder / "wide.yaml").write_text(CLIPS.replace("front: [30,", "front: [33,"))
+    with pytest.raises(
+        InvalidConfiguration, match="8 bands over a window of 64 samples hear 30 frequencies, not 33"
+    ):
+        output("train", folder, "wide")
+    (folder / "wide.yaml").write_text(CLIPS)
+    output("train", folder, "wide")
+    kernels = read_arrays(folder / "wide", read_description(folder / "wide"))
+    assert kernels["front.transform"].any(axis=(1, 2)).sum() == 60
+    assert kernels["front.bands"].any(axis=(1, 2)).all()
+
+
+def test_large_convolutions_are_exported_in_one_copy_where_asked(folder: Path):
+    # Two convolutions of the second stage weigh more than prefixes.WORTH.
+    (folder / "wide.yaml").write_text(RECIPE.replace("[8, 12]", "[8, 320]"))
+    np.savez(folder / "train.npz", row=ROWS[:32, 0], labels=LABELS[:32])
+    output("train", folder, "wide", "--epochs", 1)
+    output("calibrate", folder, "wide", "--subnets", "all")
+    plain = output("export", folder, "wide", "--subnets", "all")
+    apart = output("export", folder, "wide", "--subnets", "all", "--take-apart")
+    assert apart["bytes"] < 0.9 * plain["bytes"]

@@ -4,6 +4,9 @@ import os
 
 import pytest
 
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
 from peekserve.errors import InvalidData
 from peekserve.experiments.superserve.memory import measure, resident, spread
 from peekserve.supernets.space import Space

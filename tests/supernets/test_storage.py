@@ -203,6 +203,29 @@ def test_an_offer_outside_the_space_is_refused(folder: Path):
         read_description(rewritten(folder, offered=[offer]))
 
 
+def test_what_is_wrong_with_a_description_names_its_file(folder: Path):
+    offer = {"subnet": "tiny", "right": 1, "of": 2, "parameters": 1, "multiply_adds": 1}
+    with pytest.raises(InvalidConfiguration, match=rf"wide/{DESCRIPTION}: offers 'tiny' names no subnet"):
+        read_description(rewritten(folder, offered=[offer]))
+    space = {"depths": [2, 2], "least": [1, 3], "widths": [0.25, 1.0], "uniform": True}
+    with pytest.raises(InvalidConfiguration, match=rf"wide/{DESCRIPTION}: stage 1 runs 3 to 2 blocks"):
+        read_description(rewritten(folder, space=space))
+
+
+def test_checksums_of_what_was_exported_stay_where_the_weights_do(folder: Path, supernet: Supernet):
+    (folder / "subnets").mkdir()
+    (folder / "subnets" / "weights.bin").write_bytes(b"exported")
+    exported = {"subnets/weights.bin": "its sum", "subnets/gone.onnx": "another"}
+    known = read_description(folder)
+    known = replace(known, files={**known.files, **exported})
+    kept = save(supernet, folder, replace(known, offered=())).files
+    assert kept == {**read_description(folder).files, "subnets/weights.bin": "its sum"}
+    assert set(kept) == {WEIGHTS, "subnets/weights.bin"}
+
+    calibrate(supernet, [Subnet((2, 2), (0.25, 0.25))], ROWS)
+    assert set(save(supernet, folder, known).files) == {WEIGHTS}
+
+
 def test_what_has_no_statistics_cannot_be_offered(supernet: Supernet, tmp_path: Path):
     other = Offered(Subnet((2, 2), (0.25, 0.25)), 1, 2, 1, 1)
     with pytest.raises(InvalidModel, match=r"d2-2\.w25: statistics missing: calibrate"):

@@ -29,7 +29,7 @@ from peekserve.registry.tensors import input_maps, tensor_specs
 from peekserve.runtimes.mapping import apply
 from peekserve.supernets.space import ARCHITECTURES, Space
 
-_SIZES = ("channels", "kernel", "stem_kernel", "stem_stride", "width", "heads", "inner", "tokens")
+_SIZES = ("channels", "kernel", "stem_kernel", "stem_stride", "width", "heads", "inner", "tokens", "front")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,8 @@ def read_recipe(path: Path, app: Application) -> Recipe:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InvalidConfiguration(
-            f"{path}: cannot be read: {error.strerror}; write a recipe first"
+            f"{path}: cannot be read: {error.strerror}; write a recipe first, "
+            "as docs/repository.md#supernets shows, or name one with --recipe"
         ) from error
     return parse_recipe(text, str(path), app)
 
@@ -132,8 +133,24 @@ def _sizes(entry: Entry) -> dict[str, Any]:
 
 
 def labelled_rows(
-    path: Path, app: Application, recipe: Recipe
+    path: Path, app: Application, recipe: Recipe, option: str = "--train"
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """(rows as the network reads them, labels). Raises InvalidData for a file that does not fit the application."""
+    """(rows as the network reads them, labels). `option`: by which another file is named.
+
+    Raises InvalidData for a file that is absent or does not fit the application.
+    """
+    if not path.is_file():
+        raise InvalidData(f"{path}: there is no such file; write it, or name another with {option}")
     labelled = read_labelled(path, app)
     return recipe.rows(labelled, path), labelled.labels
+
+
+def check_classes(labels: npt.NDArray[np.int64], app: Application, path: Path) -> None:
+    """Raises InvalidData where training rows leave a class out: nothing could be learnt of it."""
+    counts = np.bincount(labels, minlength=len(app.classes))
+    without = [name for name, n in zip(app.classes, counts.tolist(), strict=True) if n == 0]
+    if without:
+        raise InvalidData(
+            f"{path}: none of its rows ({len(labels)}) is of {', '.join(without)}: "
+            f"each of the {len(app.classes)} classes needs rows to be trained on"
+        )

@@ -26,12 +26,14 @@ def train(
     data: Train = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Of first weights, batches and drawn subnets.", min=0)] = 1,
+    again: Annotated[bool, typer.Option("--again", help="In place of one that was trained before.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train shared weights by the sandwich rule; writes FOLDER/NAME."""
     from peekserve.cli.supernets import train as run
 
-    run(folder, name, recipe or folder / f"{name}.yaml", data or folder / "train.npz", epochs, seed, as_json)
+    recipe, data = recipe or folder / f"{name}.yaml", data or folder / "train.npz"
+    run(folder, name, recipe, data, epochs, seed, again, as_json)
 
 
 @app.command()
@@ -81,9 +83,13 @@ def export(
     folder: Folder,
     name: Name,
     subnets: Annotated[str | None, typer.Option(help="Names with commas; those on offer.")] = None,
+    take_apart: Annotated[
+        bool,
+        typer.Option("--take-apart", help="Large convolutions in one copy: less memory, some more time."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write an ONNX graph for each subnet and one file of weights for all of them."""
     from peekserve.cli.supernets import export as run
 
-    run(folder, name, subnets, as_json)
+    run(folder, name, subnets, take_apart, as_json)

@@ -10,12 +10,12 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from peekserve.cli.recipes import Recipe, labelled_rows, outline, parse_recipe, read_recipe
+from peekserve.cli.recipes import Recipe, check_classes, labelled_rows, outline, parse_recipe, read_recipe
 from peekserve.cli.terminal import console
-from peekserve.domain.application import Application
-from peekserve.errors import DataUnavailable, InvalidConfiguration
+from peekserve.domain.application import Application, check_name
+from peekserve.errors import DataUnavailable, InvalidConfiguration, InvalidModel
 from peekserve.supernets.space import Space, Subnet
-from peekserve.supernets.storage import Description, Offered, load, read_description, save
+from peekserve.supernets.storage import DESCRIPTION, Description, Offered, load, read_description, save
 
 try:
     from peekserve.supernets import calibrate as calibration
@@ -23,6 +23,7 @@ try:
     from peekserve.supernets import measure, networks, operators
     from peekserve.supernets import pareto as fronts
     from peekserve.supernets import train as training
+    from peekserve.supernets.prefixes import WORTH
 except ImportError as error:
     raise DataUnavailable(f"supernets need torch ({error}): pip install 'peekserve[train]'") from error
 
@@ -31,12 +32,28 @@ _ALL = 64
 
 
 def train(
-    folder: Path, name: str, recipe_path: Path, data: Path, epochs: int | None, seed: int, as_json: bool
+    folder: Path,
+    name: str,
+    recipe_path: Path,
+    data: Path,
+    epochs: int | None,
+    seed: int,
+    again: bool,
+    as_json: bool,
 ) -> None:
-    """Train and write FOLDER/NAME; print what it took."""
+    """Train and write FOLDER/NAME; print what it took.
+
+    Raises InvalidConfiguration where a supernet is there already, unless `again`; InvalidData for a class without rows.
+    """
+    check_name(name, "supernet")
+    if (folder / name / DESCRIPTION).exists() and not again:
+        raise InvalidConfiguration(
+            f"{folder / name} holds a trained supernet: choose another name, or train it anew with --again"
+        )
     app = outline(folder)
     recipe = read_recipe(recipe_path, app)
     rows, labels = labelled_rows(data, app, recipe)
+    check_classes(labels, app, data)
     training.seeded(seed)
     sizes = {
         **recipe.sizes,
@@ -46,7 +63,10 @@ def train(
     }
     if recipe.space.architecture != "transformer":
         sizes["blocks"] = list(recipe.space.depths)
-    supernet = operators.Supernet(networks.build(recipe.space.architecture, sizes), recipe.space)
+    network = networks.build(recipe.space.architecture, sizes)
+    if isinstance(network.front, networks.LogMel):
+        _fill(network.front)
+    supernet = operators.Supernet(network, recipe.space)
     last: list[training.Progress] = []
     with _bar(as_json) as bar:
         task = bar.add_task("train", total=epochs or recipe.epochs)
@@ -115,7 +135,7 @@ def pareto(
     """Calibrate and evaluate at most `most` subnets, and offer the front."""
     app, description, recipe = _known(folder, name)
     rows, _ = labelled_rows(data, app, recipe)
-    judged, labels = labelled_rows(validation, app, recipe)
+    judged, labels = labelled_rows(validation, app, recipe, "--validation")
     supernet, drawn = load(folder / name), calibration.drawn(rows)
     costs = measure.Costs(description.space, description.sizes)
     with _bar(as_json) as bar:
@@ -152,21 +172,45 @@ def pareto(
     _say(f"{len(found.measured)} subnets evaluated, {how}. Next: peekserve supernet export {folder} {name}")
 
 
-def export(folder: Path, name: str, subnets: str | None, as_json: bool) -> None:
-    """ONNX graphs and their weights in FOLDER/NAME/subnets."""
+def export(folder: Path, name: str, subnets: str | None, take_apart: bool, as_json: bool) -> None:
+    """ONNX graphs and their weights in FOLDER/NAME/subnets. Raises InvalidModel for a subnet without statistics."""
     description = read_description(folder / name)
     if subnets is None and not description.offered:
         raise InvalidConfiguration(
             f"{folder / name} offers no subnet: run `peekserve supernet pareto {folder} {name}`, or name some"
         )
     chosen = _chosen(subnets, description)
-    place = exporting.export(load(folder / name), chosen, folder / name)
+    bare = ",".join(subnet.name for subnet in chosen if subnet.name not in description.calibrated)
+    if bare:
+        raise InvalidModel(
+            f"{folder / name}: statistics missing: "
+            f"run `peekserve supernet calibrate {folder} {name} --subnets {bare}`"
+        )
+    place = exporting.export(load(folder / name), chosen, folder / name, WORTH if take_apart else None)
     size = sum(path.stat().st_size for path in place.iterdir())
     if as_json:
         facts = {"folder": str(place), "subnets": [subnet.name for subnet in chosen], "bytes": size}
         print(json.dumps(facts, indent=2))
         return
     _say(f"{place}: {len(chosen)} subnets, {size / 1e6:.1f} MB")
+
+
+def _fill(front: networks.LogMel) -> None:
+    """Its kernels, for samples at 8 kHz: they are not learnt, and as zeros they would tell nothing.
+
+    Raises InvalidConfiguration unless it has the frequencies that its bands hear.
+    """
+    from peekserve.applications.keywords.logmel import bases, triangles
+
+    window, (bands, frequencies, _) = front.transform.shape[2], front.bands.shape
+    of_bands = triangles(window, bands)
+    heard = of_bands.any(0)
+    if frequencies != heard.sum():
+        raise InvalidConfiguration(
+            f"front: {bands} bands over a window of {window} samples hear {heard.sum()} frequencies, not {frequencies}"
+        )
+    front.transform.copy_(front.transform.new_tensor(bases(window)[np.tile(heard, 2)][:, None]))
+    front.bands.copy_(front.bands.new_tensor(of_bands[:, heard, None]))
 
 
 def _known(folder: Path, name: str) -> tuple[Application, Description, Recipe]:

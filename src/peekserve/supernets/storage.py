@@ -126,8 +126,9 @@ class _Version(msgspec.Struct):
 def save(supernet: "Supernet", folder: Path, description: Description) -> Description:
     """Write both files (each whole or not at all, the description last) and return the description as written.
 
-    `calibrated` and `files` are filled in from what is written. Raises InvalidModel where `description` offers a
-    subnet that has no statistics although the network needs some, or is of another space.
+    `calibrated` and `files` are filled in from what is written; of what was exported into `folder` the checksums stay
+    where the weights do. Raises InvalidModel where `description` offers a subnet that has no statistics although the
+    network needs some, or is of another space.
     """
     if description.space != supernet.space:
         raise InvalidModel(f"the description is of {description.space}, the supernet of {supernet.space}")
@@ -145,10 +146,13 @@ def save(supernet: "Supernet", folder: Path, description: Description) -> Descri
     folder.mkdir(parents=True, exist_ok=True)
     content = _safetensors().save(arrays)
     _replace(folder / WEIGHTS, content)
+    digest = hashlib.sha256(content).hexdigest()
+    before = description.files if description.files.get(WEIGHTS) == digest else {}
+    exported = {name: said for name, said in before.items() if (folder / name).is_file()}
     made = replace(
         description,
         calibrated=calibrated,
-        files={WEIGHTS: hashlib.sha256(content).hexdigest()},
+        files={**exported, WEIGHTS: digest},
         format=FORMAT,
     )
     write_description(folder, made)
@@ -177,7 +181,7 @@ def read_description(folder: Path) -> Description:
     """What supernet.json says; no other file is opened, and torch is not needed.
 
     Raises InvalidModel for a file that is absent, no JSON, of another version or of another form; InvalidConfiguration
-    for a space that cannot be or an offered subnet outside it.
+    for a space that cannot be or an offered subnet outside it. All name the file.
     """
     path = folder / DESCRIPTION
     try:
@@ -194,17 +198,20 @@ def read_description(folder: Path) -> Description:
         written = msgspec.json.decode(raw, type=_Written)
     except msgspec.DecodeError as error:
         raise InvalidModel(f"{path}: {error}") from error
-    space = Space(
-        written.architecture,
-        written.space.depths,
-        written.space.least,
-        written.space.widths,
-        written.space.uniform,
-    )
+    try:
+        space = Space(
+            written.architecture,
+            written.space.depths,
+            written.space.least,
+            written.space.widths,
+            written.space.uniform,
+        )
+    except InvalidConfiguration as error:
+        raise InvalidConfiguration(f"{path}: {error}") from error
     offered = []
     for one in written.offered:
-        subnet = Subnet.parse(one.subnet)
         try:
+            subnet = Subnet.parse(one.subnet)
             space.check(subnet)
         except InvalidConfiguration as error:
             raise InvalidConfiguration(f"{path}: offers {error}") from error

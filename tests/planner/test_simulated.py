@@ -8,11 +8,11 @@ import pytest
 
 from peekserve.core.catalogue import Catalogue
 from peekserve.core.options import Options
+from peekserve.core.scheduler import Scheduler
 from peekserve.domain.application import OnMiss
 from peekserve.domain.gears import GearPlan
 from peekserve.domain.messages import BatchDone, RunBatch
 from peekserve.domain.request import Outcome, Request, TensorRef
-from peekserve.planner.forwarding import CascadingScheduler
 from peekserve.planner.loop import plan
 from peekserve.planner.simulated import Simulated, run, simulate
 from peekserve.policies.base import Switches
@@ -118,7 +118,7 @@ def test_every_invariant_holds_when_workers_fail(guard, on_miss):
     """With faults on, every core object's check() after each event: each request has one outcome."""
     app = replace(an_application(), on_miss=on_miss)
     policy = Gears(Switches(), {"app": a_cascade_plan()}, guard=guard)
-    scheduler = CascadingScheduler(policy, Catalogue([app]), Options(peek=False))
+    scheduler = Scheduler(policy, Catalogue([app]), Options(peek=False))
     world = RecordedWorld({"app": app}, {"app": a_recording()}, jitter=True)
     faults = Faults(chances=Chances(fails=0.05, lost=0.01, slow=0.05, twice=0.05))
     seen: list[str] = []

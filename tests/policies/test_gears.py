@@ -225,3 +225,18 @@ def test_it_needs_a_plan():
         gears().plan(a_view([LANE, LANE], [a_row(lane=1)]))
     with pytest.raises(InvalidConfiguration, match="no policy option 'windows'"):
         gears(windows=1.0)
+
+
+def test_a_row_that_is_late_already_runs_although_its_peek_has_an_answer():
+    """Who asks for the large model by name, of an application that answers late, waits for it and for nothing else."""
+    late = a_row(due=0.5, **WENT_ON)
+    assert batches(gears(), a_view([LANE], [late], now=NOW + 0.45)) == [(0, "large", (0,))]
+    assert batches(gears(), a_view([LANE], [late], now=NOW + 0.6)) == [(0, "large", (0,))]
+
+
+def test_what_the_plan_places_nowhere_runs_anywhere_for_who_asks_for_it():
+    plan = a_plan(a_gear(stages=("small",)))
+    held = tuple(replace(one, weights=("0/small",)) for one in plan.placement)
+    policy = Gears(Switches(), {"lane0": replace(plan, placement=held)})
+    pinned = a_row(allowed=(False, True))
+    assert batches(policy, a_view([LANE], [pinned])) == [(0, "large", (0,))]

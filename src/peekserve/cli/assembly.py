@@ -16,6 +16,7 @@ from peekserve.clock import WallClock
 from peekserve.core.beliefs import named, uncalibrated
 from peekserve.core.spec import SchedulerSpec, windowed
 from peekserve.domain.application import Application, OnMiss, Variant
+from peekserve.domain.gears import GearPlan
 from peekserve.domain.profile import Timing
 from peekserve.errors import DataUnavailable, InvalidConfiguration
 from peekserve.live.confirming import Confirmations
@@ -25,8 +26,10 @@ from peekserve.live.keeping import Keeper
 from peekserve.peeking.base import Results
 from peekserve.peeking.peeker import Peeker
 from peekserve.peeking.staging import LocalStage, Staging
+from peekserve.planner import plan as files
+from peekserve.policies import PLANNED
 from peekserve.policies.base import Switches
-from peekserve.profiling.device import fingerprint_of
+from peekserve.profiling.device import fingerprint, fingerprint_of
 from peekserve.profiling.measure import Effort, measure_timing
 from peekserve.registry.labelled import Labelled, bucketed, read_labelled
 from peekserve.registry.peeks import peek_of
@@ -182,10 +185,43 @@ def labelled_of(path: str, application: Application) -> Labelled | None:
     return read_labelled(Path(path), application) if path and Path(path).is_file() else None
 
 
-def scheduler_spec(settings: ServerSettings) -> SchedulerSpec:
-    """What the settings say of the scheduler."""
+def gear_plans(root: Path, applications: Iterable[Application]) -> dict[str, GearPlan]:
+    """The repository's gear plans, one for each of these applications.
+
+    Raises InvalidConfiguration where there is none or its models have changed, and ProfileMissing where it was made
+    with timings of another device; each says what to do.
+    """
+    path = root / files.FILE
+    found = files.read(path)
+    plans: dict[str, GearPlan] = {}
+    for app in applications:
+        if app.name not in found:
+            raise InvalidConfiguration(
+                f"{path}: no gear plan for {app.name!r}: make one with "
+                f"peekserve plan {root} {app.name} --slo p95=... --qps-max ..."
+            )
+        files.check(found[app.name], app, fingerprint())
+        plans[app.name] = found[app.name]
+    return plans
+
+
+def misplaced(plans: Mapping[str, GearPlan], layout: Layout) -> Iterator[str]:
+    """A sentence for each gear plan whose devices are not the workers that there are."""
+    here = [slot.name for slot in layout.slots]
+    for name, plan in plans.items():
+        planned = [held.device for held in plan.placement]
+        if set(planned) != set(here):
+            yield (
+                f"{name}: its gear plan is for {', '.join(planned)} and the workers here are {', '.join(here)}: what "
+                "it expects will not hold; name them so, or plan again without --devices"
+            )
+
+
+def scheduler_spec(settings: ServerSettings, plans: Mapping[str, GearPlan] | None = None) -> SchedulerSpec:
+    """What the settings say of the scheduler, and the gear plans that its policy carries out."""
     policy = settings.policy
     switches = Switches(policy.aware, policy.short_circuit, policy.drop, policy.merge)
+    believes = policy.name not in PLANNED and (policy.aware or policy.short_circuit)
     return SchedulerSpec(
         policy=policy.name,
         switches=switches,
@@ -195,7 +231,7 @@ def scheduler_spec(settings: ServerSettings) -> SchedulerSpec:
         margin_s=settings.margin_s,
         patience_s=settings.peek_patience_s,
         # Nobody would use what a peek finds: then there is none, and its time is saved.
-        peek=policy.aware or policy.short_circuit or settings.on_miss in (None, OnMiss.DEGRADE),
+        peek=believes or settings.on_miss in (None, OnMiss.DEGRADE),
         on_miss=settings.on_miss,
         max_rows=settings.limits.waiting_rows,
         remember_rows=settings.limits.remembered_rows,
@@ -203,6 +239,7 @@ def scheduler_spec(settings: ServerSettings) -> SchedulerSpec:
         beliefs=settings.beliefs,
         escalate=settings.escalate,
         escalate_gain=settings.escalate_gain,
+        plans=plans or {},
     )
 
 
@@ -246,11 +283,12 @@ def start_core(
     layout: Layout,
     loop: asyncio.AbstractEventLoop,
     history: Path,
+    plans: Mapping[str, GearPlan] | None = None,
 ) -> Core:
     """Bring up scheduler, workers and peeks on the running loop. `history`: the file of what was confirmed, which is
-    learnt first."""
+    learnt first. `plans`: as in `scheduler_spec`."""
     clock = WallClock()
-    spec = scheduler_spec(settings)
+    spec = scheduler_spec(settings, plans)
     by_name: Mapping[str, Application] = {app.name: app for app in applications}
     workers = ProcessWorkers(layout.slots, by_name, loop, clock)
     found = ((app.name, peek_of(app)) for app in applications if spec.peek)

@@ -99,6 +99,7 @@ def plan(
     out = console()
     out.print(gears(made))
     out.print(f"written to {path}" + (f", drawn in {picture}" if drawn else "; a picture needs matplotlib"))
+    out.print(f"run it with peekserve serve {root} --policy gears", markup=False)
     return 0
 
 

@@ -16,8 +16,10 @@ from peekserve import __version__
 from peekserve.cli.assembly import (
     Layout,
     as_sneakpeek,
+    gear_plans,
     labelled_of,
     lay_out,
+    misplaced,
     open_store,
     oversized,
     read_profiled,
@@ -28,8 +30,10 @@ from peekserve.cli.assembly import (
     time_provisionally,
 )
 from peekserve.domain.application import Application
+from peekserve.domain.gears import GearPlan
 from peekserve.errors import BackendError, InvalidConfiguration, InvalidData, InvalidModel, NotReady
 from peekserve.live.loop import run
+from peekserve.policies import PLANNED
 from peekserve.registry.check import idle
 from peekserve.registry.settings import ServerSettings, read_settings
 from peekserve.server.observing import Following
@@ -48,18 +52,21 @@ def serve(root: Path, flags: Mapping[str, str], drain_s: float = 10.0) -> None:
     layout = lay_out(settings)
     with open_store(root, settings) as store:
         applications = read_profiled(root, store, [s.device for s in layout.slots], _tell)
-    spec = scheduler_spec(settings)
+    plans = gear_plans(root, applications) if settings.policy.name in PLANNED else {}
+    spec = scheduler_spec(settings, plans)
     spec.build(())  # a policy that does not exist is said before anything takes time
     for sentence in as_sneakpeek(spec, applications):
         _tell(sentence)
     applications = tuple(_timed(applications, layout))
     for sentence in oversized(applications, layout):
         _tell(sentence)
+    for sentence in misplaced(plans, layout):
+        _tell(sentence)
     for what, hint in idle(applications, settings.workers):
         _tell(f"{what}; {hint}")
     os.sched_setaffinity(0, layout.front)
     history = state_folder(root, settings) / "history.sqlite"
-    run(_serve(settings, applications, layout, history, drain_s))
+    run(_serve(settings, applications, layout, history, plans, drain_s))
 
 
 def _timed(applications: tuple[Application, ...], layout: Layout) -> Iterator[Application]:
@@ -85,10 +92,11 @@ async def _serve(
     applications: tuple[Application, ...],
     layout: Layout,
     history: Path,
+    plans: Mapping[str, GearPlan],
     drain_s: float,
 ) -> None:
     loop = asyncio.get_running_loop()
-    core = start_core(settings, applications, layout, loop, history)
+    core = start_core(settings, applications, layout, loop, history, plans)
     telemetry = Telemetry(__version__)
     statistics = Statistics(lambda: time.time_ns() // 1_000_000)
     core.driver.observe(Following([telemetry, statistics]))

@@ -11,7 +11,7 @@ from rich.progress import track
 
 from peekserve.cli import tables
 from peekserve.cli.arrivals import arrivals_of, source_of
-from peekserve.cli.assembly import lay_out, open_store, read_profiled, scheduler_spec
+from peekserve.cli.assembly import gear_plans, lay_out, misplaced, open_store, read_profiled, scheduler_spec
 from peekserve.cli.terminal import console
 from peekserve.errors import DataUnavailable, ProfileMissing
 from peekserve.experiments.comparison import as_json as rows_as_json
@@ -19,7 +19,7 @@ from peekserve.experiments.recording import record
 from peekserve.experiments.workload import Workload
 from peekserve.loadgen.describe import describe
 from peekserve.loadgen.processes import arrive
-from peekserve.policies import make
+from peekserve.policies import PLANNED, make
 from peekserve.registry.labelled import Labelled, read_labelled
 from peekserve.registry.peeks import peek_of
 from peekserve.registry.settings import read_settings
@@ -52,13 +52,23 @@ def simulate(
         for policy in policies
     }
     for spec in specs.values():
-        make(spec.policy, spec.switches, **spec.policy_options)  # a wrong name is said before models run
-    slots = lay_out(settings).slots
+        if spec.policy not in PLANNED:
+            make(spec.policy, spec.switches, **spec.policy_options)  # a wrong name is said before models run
+    layout = lay_out(settings)
+    slots = layout.slots
     tell = console(stderr=True)
     with open_store(root, settings) as store:
         applications = {
             a.name: a for a in read_profiled(root, store, [slot.device for slot in slots], tell.print)
         }
+    carrying_out = [policy for policy in specs if policy in PLANNED]
+    if carrying_out:
+        plans = gear_plans(root, applications.values())
+        for sentence in misplaced(plans, layout):
+            tell.print(sentence, markup=False)
+        for policy in carrying_out:
+            specs[policy] = replace(specs[policy], plans=plans)
+            specs[policy].made()
     labelled: dict[str, Labelled] = {}
     for name, app in applications.items():
         untimed = [v.name for v in app.variants if not any(s.device in v.timing for s in slots)]

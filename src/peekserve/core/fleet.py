@@ -1,13 +1,14 @@
 """What each worker holds, what it was given, and when it should be free."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from peekserve.core.catalogue import Catalogue, DeviceTable
+from peekserve.domain.gears import Stop
 from peekserve.domain.messages import Command, Load, RunBatch, Unload
 from peekserve.domain.request import RowRef
 from peekserve.errors import InvariantBroken
@@ -18,7 +19,7 @@ from peekserve.policies.base import WorkerView
 class Committed:
     """A batch that a worker was given. `slots` are the backlog's; `refs` say whose they were; `expected` is what was
     believed of each answer. The times are set when it is committed, and move with the batches before it; `load_s` is
-    what is still to be loaded for it, part of `duration_s`."""
+    what is still to be loaded for it, part of `duration_s`. `stop`: as of the plan."""
 
     id: int
     worker: str
@@ -31,6 +32,7 @@ class Committed:
     duration_s: float = 0.0
     predicted_at: float = 0.0
     overdue_at: float = 0.0
+    stop: Stop | None = None
 
 
 @dataclass(slots=True)
@@ -78,9 +80,9 @@ class Fleet:
         worker.up = False
         return lost
 
-    def preload(self, name: str, now: float) -> list[Command]:
-        """Fill a new worker's budget: the best variant of each application, then the second best, while they
-        fit."""
+    def preload(self, name: str, now: float, placed: Sequence[str] | None = None) -> list[Command]:
+        """Fill a new worker's budget: with the weights that are `placed` there, or with the best variant of each
+        application, then the second best, while they fit."""
         worker = self._workers[name]
         lanes = {lane.application: lane for lane in reversed(self._catalogue.lanes)}
         commands: list[Command] = []
@@ -90,6 +92,9 @@ class Fleet:
             for rank, v in enumerate(np.argsort(-lane.profiled, kind="stable"))
             if np.isfinite(worker.table.latency_s[self._catalogue.lanes.index(lane)][v, 1])
         ]
+        if placed is not None:
+            named = [(self._catalogue.weights[int(lanes[a].weights[v])], a, v) for _, a, v in wanted]
+            wanted = [(placed.index(weights), a, v) for weights, a, v in named if weights in placed]
         for _, a, v in sorted(wanted):
             app, w = self._catalogue.applications[a], int(lanes[a].weights[v])
             if w not in worker.resident and self._held(worker) + worker.table.bytes[w] <= worker.budget:

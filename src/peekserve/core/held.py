@@ -8,7 +8,7 @@ asked about them again, are held beside them: what is planned anew is planned wi
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
@@ -69,8 +69,7 @@ class Held:
             meant = queue.popleft()
             left = self._left(meant.rows)
             if left:
-                b = meant.batch
-                return Batch(b.worker, b.lane, b.variant, range(len(left)), b.closed), np.array(left)
+                return replace(meant.batch, rows=range(len(left))), np.array(left)
         self._queues.pop(worker, None)
         return None
 

@@ -1,5 +1,6 @@
 """How a scheduler behaves, apart from its policy."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from peekserve.core.planning import Planning, Rolling
@@ -18,9 +19,10 @@ class Options:
     `escalate`: models' answers are evidence, and rows that could gain as much as `escalate_gain` may be run again
     (core/escalation.py); for policies that weigh instant answers, and not where whole plans are carried out.
     `escalate_anyway`: also where nothing shows that it helps.
-    `preload`: fill an idle machine's new worker with weights before there is work for it. `attempts`: how often
-    a row may lose its worker. `remember_rows`: answered rows whose true class may still be confirmed. `half_life`: of
-    the drift scores, in rows (awareness/drift.py).
+    `preload`: fill an idle machine's new worker with weights before there is work for it. `placement`: by worker, the
+    weights that it is then filled with, in place of the best that fit. `attempts`: how often a row may lose its worker.
+    `remember_rows`: answered rows whose true class may still be confirmed. `half_life`: of the drift scores, in rows
+    (awareness/drift.py).
     """
 
     planning: Planning = field(default_factory=Rolling)
@@ -32,6 +34,7 @@ class Options:
     escalate_anyway: bool = True
     escalate_gain: float = 0.02
     preload: bool = False
+    placement: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     on_miss: OnMiss | None = None
     max_rows: int = 4096
     hang_s: float = 1.0

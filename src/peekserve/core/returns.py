@@ -10,6 +10,7 @@ from peekserve.core.catalogue import Catalogue
 from peekserve.core.ending import Endings
 from peekserve.core.escalation import Escalation
 from peekserve.core.fleet import Committed, Fleet
+from peekserve.core.forwarding import Forwarding
 from peekserve.core.ledger import Ledger
 from peekserve.domain.messages import BatchDone, BatchFailed
 from peekserve.domain.request import Outcome, Reason, RowAnswer, Source
@@ -29,6 +30,7 @@ class Returns:
         ledger: Ledger,
         endings: Endings,
         attempts: int,
+        forwarding: Forwarding,
         escalation: Escalation | None = None,
     ) -> None:
         self._catalogue = catalogue
@@ -37,6 +39,7 @@ class Returns:
         self._ledger = ledger
         self._endings = endings
         self._attempts = attempts
+        self._forwarding = forwarding
         self._escalation = escalation
 
     def done(self, event: BatchDone, enabled: Enabled, now: float) -> bool:
@@ -54,10 +57,13 @@ class Returns:
         labels, scores = event.scores.argmax(axis=1).tolist(), event.scores.tolist()
         own = enumerate(zip(batch.slots, batch.refs, strict=True))
         places: Sequence[int] = [i for i, (slot, ref) in own if self._ledger.owns(slot, ref)]
-        if self._escalation is not None and places:
+        if batch.stop is not None and places:
+            places = self._forwarding.done(batch, batch.stop, event, places, now)
+        elif self._escalation is not None and places:
             places = self._escalation.done(batch, event, places, now)
         for i in places:
             ref = batch.refs[i]
+            self._ledger.open[ref.request_id].in_hand.pop(ref.row, None)
             answer = RowAnswer(
                 labels[i], tuple(scores[i]), Source.MODEL, name, batch.expected[i],
                 batch.id, event.started_at, event.finished_at,

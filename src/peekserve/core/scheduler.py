@@ -6,7 +6,8 @@ a batch) or settled. These are all the ways through:
 
     Arrived ──> PENDING ──Peeked / patience over──> WAITING ──plan──> RUNNING ──BatchDone──> settled
                    │                                  │  ^               │
-                   └────────── doomed ────────────────┤  └── worker lost, or an answer in hand that could gain
+                   └────────── doomed ────────────────┤  └── worker lost, or an answer in hand that could gain,
+                   │                                  │                  or is not certain enough (core/forwarding.py)
                                                       └──> the peek's answer, or none (on_miss)
 
 `handle` only notes what an event changed; planning itself happens on Woke. A change asks for Woke at once (or
@@ -38,6 +39,7 @@ from peekserve.core.escalation import Escalation
 from peekserve.core.explaining import Explaining
 from peekserve.core.feedback import Feedback
 from peekserve.core.fleet import Committed, Fleet
+from peekserve.core.forwarding import Forwarding
 from peekserve.core.held import Held
 from peekserve.core.ledger import Ledger
 from peekserve.core.offer import Offer
@@ -96,9 +98,10 @@ class Scheduler:
         self._endings = Endings(self._backlog, self._ledger, self._options.margin_s)
         self._offer = Offer(catalogue, self._fleet)
         self._escalation = self._made_escalation()
+        self._forwarding = Forwarding(catalogue, self._backlog, self._fleet, self._ledger, self._offer)
         self._returns = Returns(
             catalogue, self._backlog, self._fleet, self._ledger, self._endings, self._options.attempts,
-            self._escalation,
+            self._forwarding, self._escalation,
         )  # fmt: skip
         self._arrivals = Arrivals(catalogue, self._backlog, self._ledger, self._offer, self._options)
         self._explaining = Explaining(self._backlog, policy)
@@ -152,7 +155,7 @@ class Scheduler:
                 self._rebalance_at = now  # what was meant for others may be better off here
                 # With work waiting, what is loaded first is for the policy to say.
                 if self._options.preload and not self._ledger.open:
-                    self._out += self._fleet.preload(worker, now)
+                    self._out += self._fleet.preload(worker, now, self._options.placement.get(worker))
                 self._changed(now)
             case WorkerDown(worker, error):
                 self._returns.lost(worker, error, now)
@@ -184,8 +187,7 @@ class Scheduler:
         """Every invariant. Raises InvariantBroken. For tests and simulations: it looks at everything."""
         self._backlog.check()
         self._fleet.check()
-        if self._escalation is not None:
-            self._escalation.check()
+        (self._escalation or self._forwarding).check()
         self.feedback.check()
         missing = sum(entry.left for entry in self._ledger.open.values())
         if missing != self._backlog.rows:
@@ -296,8 +298,7 @@ class Scheduler:
             self._changed(now)
         # An idle worker after planning means that the policy has no use for it: waiting would change nothing.
         self._answer_instantly(plan, slots, hold=planning.hold and not self._fleet.idle(), now=now)
-        if self._escalation is not None:
-            self._escalation.left_out(plan, slots, now)
+        (self._escalation or self._forwarding).left_out(plan, slots, now)
 
     def _plan_and_hold(self, now: float) -> None:
         """Plan the window that ended, or again what is held of the last plan; give away what is due."""
@@ -333,7 +334,9 @@ class Scheduler:
         self._batches += 1
         refs = tuple(RowRef(backlog.request[s], backlog.row[s]) for s in taken.tolist())
         slots_taken, believed = tuple(taken.tolist()), tuple(expected)
-        committed = Committed(self._batches, worker, batch.lane, batch.variant, slots_taken, refs, believed)
+        committed = Committed(
+            self._batches, worker, batch.lane, batch.variant, slots_taken, refs, believed, stop=batch.stop
+        )
         closed = "idle" if batch.closed == "policy" and not backlog.waits else batch.closed
         self._out += self._fleet.commit(worker, committed, closed, now)
         for ref in refs:

@@ -1,7 +1,7 @@
 """A scheduler as plain data: what a configuration says, what a journal's first frame holds."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from peekserve.core.beliefs import Belief, named
@@ -10,8 +10,9 @@ from peekserve.core.options import Options
 from peekserve.core.planning import Planning, Rolling, Window
 from peekserve.core.scheduler import Scheduler
 from peekserve.domain.application import Application, OnMiss
+from peekserve.domain.gears import GearPlan
 from peekserve.errors import InvalidConfiguration
-from peekserve.policies import SWITCHES, make
+from peekserve.policies import PLANNED, SWITCHES, carrying_out, make
 from peekserve.policies.base import Policy, Switches
 
 _TIME = r"(\d+(?:\.\d+)?)(ms|s)"
@@ -27,7 +28,9 @@ class SchedulerSpec:
     against the application's best variant (core.catalogue). `literal`: plan with SneakPeek's eq. 1 at its word, where a
     batch saves nothing; beside it belongs Switches(merge=False), and a world of the same `Application.literal()`.
     `escalate`: True for yes, None for what goes with the policy: `horizon` with calibrated beliefs does where
-    validation data show that it helps. The rest is described at core.options and core.planning.
+    validation data show that it helps. `plans`: gear plans by application, for a policy that carries them out; a worker
+    that one of them names is given the weights that it says, before there is work for it. The rest is described at
+    core.options and core.planning.
     """
 
     policy: str = "horizon"
@@ -50,9 +53,11 @@ class SchedulerSpec:
     literal: bool = False
     escalate: bool | None = None
     escalate_gain: float = 0.02
+    plans: Mapping[str, GearPlan] = field(default_factory=dict)
 
     def build(self, applications: Iterable[Application]) -> Scheduler:
-        """The scheduler. Raises InvalidConfiguration for a policy, option or planning that does not exist."""
+        """The scheduler. Raises InvalidConfiguration for a policy, option or planning that does not exist, and for an
+        application that a policy should have a gear plan for and has none."""
         return self.over(self.catalogue(applications))
 
     def catalogue(self, applications: Iterable[Application]) -> Catalogue:
@@ -62,6 +67,8 @@ class SchedulerSpec:
 
     def made(self) -> Policy:
         """The policy alone."""
+        if self.policy in PLANNED:
+            return carrying_out(self.policy, self.plans, self.switches, **self.policy_options)
         return make(self.policy, self.switches, **self.policy_options)
 
     def over(
@@ -69,6 +76,12 @@ class SchedulerSpec:
     ) -> Scheduler:
         """As `build`, over applications that are indexed already: a catalogue is read-only and may be shared, and so
         may a policy that was made before. `beliefs`: in place of those that are named."""
+        if self.policy in PLANNED and policy is None:
+            without = [app.name for app in catalogue.applications if app.name not in self.plans]
+            if without:
+                raise InvalidConfiguration(
+                    f"the policy {self.policy!r} has no gear plan for {', '.join(without)}"
+                )
         options = Options(
             planning=self._planning(),
             margin_s=self.margin_s,
@@ -76,6 +89,7 @@ class SchedulerSpec:
             peek=self.peek,
             beliefs=named(self.beliefs, self.policy),
             preload=self.preload,
+            placement=self._placement(),
             on_miss=self.on_miss,
             max_rows=self.max_rows,
             hang_s=self.hang_s,
@@ -96,6 +110,10 @@ class SchedulerSpec:
         if self.escalate is None:
             goes_with = self.policy == "horizon" and named(self.beliefs, self.policy) == "calibrated"
             return goes_with and weighs and not self._planning().whole
+        if self.escalate and self.policy in PLANNED:
+            raise InvalidConfiguration(
+                f"policy {self.policy!r} runs a row again where its gear plan says so, and does not escalate beside it"
+            )
         if self.escalate and not weighs:
             raise InvalidConfiguration(
                 f"policy {self.policy!r} escalates only if it is aware and may short-circuit: else it would run "
@@ -107,6 +125,14 @@ class SchedulerSpec:
                 "escalate with 'rolling', or not at all"
             )
         return self.escalate
+
+    def _placement(self) -> Mapping[str, tuple[str, ...]]:
+        """What the gear plans place, by worker; those of several applications one after the other."""
+        placed: dict[str, tuple[str, ...]] = {}
+        for _, plan in sorted(self.plans.items()):
+            for held in plan.placement:
+                placed[held.device] = tuple(dict.fromkeys((*placed.get(held.device, ()), *held.weights)))
+        return placed
 
     def _planning(self) -> Planning:
         if self.planning == "rolling":

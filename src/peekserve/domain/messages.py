@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from peekserve.domain.feedback import Lesson, Verdict
+from peekserve.domain.gears import Stop
 from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, RowRef
 
 Floats = npt.NDArray[np.float64]
@@ -226,13 +227,15 @@ Command = Peek | Unload | Load | RunBatch | Answer | Acknowledge | Restart | Wak
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows to run together: indices into the View that the plan was made from."""
+    """Rows to run together: indices into the View that the plan was made from. `stop`: what becomes of them when the
+    batch ends; None answers them all, or leaves that to escalation."""
 
     worker: int
     lane: int
     variant: int
     rows: Sequence[int]
     closed: str = "policy"
+    stop: Stop | None = None
 
 
 @dataclass(frozen=True, slots=True)

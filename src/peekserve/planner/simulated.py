@@ -13,12 +13,12 @@ import numpy as np
 
 from peekserve.core.catalogue import Catalogue
 from peekserve.core.options import Options
+from peekserve.core.scheduler import Scheduler
 from peekserve.domain.application import Application, OnMiss, QueryType
 from peekserve.domain.gears import Expected, Gear, GearPlan, Held, Planned, Share
 from peekserve.domain.request import Outcome, Request, TensorRef
 from peekserve.loadgen.arrivals import gamma
 from peekserve.planner.estimate import Estimate, Work
-from peekserve.planner.forwarding import CascadingScheduler
 from peekserve.planner.problem import Slo
 from peekserve.policies.base import Switches
 from peekserve.policies.gears import Gears
@@ -84,7 +84,7 @@ def simulate(
     # Late rows are answered, late: what takes too long is to be seen, not to be turned away.
     app = replace(how.app, on_miss=OnMiss.LATE, peek=None, queries=(("default", QueryType(goal_s)),))
     policy = Gears(Switches(), {app.name: plan}, guard=float(how.guard))
-    scheduler = CascadingScheduler(policy, Catalogue([app]), Options(peek=False, hang_s=inf))
+    scheduler = Scheduler(policy, Catalogue([app]), Options(peek=False, hang_s=inf))
     workers = [SimWorker(h.device, h.kind, h.budget_bytes, h.weights) for h in plan.placement]
     world = RecordedWorld({app.name: app}, {app.name: how.recorded}, jitter=how.jitter)
     buckets = how.recorded.buckets

@@ -5,7 +5,6 @@ object per request, so that 500 waiting rows cost no 500 objects. A *lane* is th
 an application and a shape bucket (one lane for each application where no length varies).
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -119,7 +118,3 @@ class PolicyMaker(Protocol):
     """Makes a policy from its switches and its own options."""
 
     def __call__(self, switches: Switches, **options: float) -> Policy: ...
-
-
-def names(table: Mapping[str, PolicyMaker]) -> Sequence[str]:
-    return sorted(table)

@@ -45,13 +45,6 @@ _SOON_S = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Staged(Batch):
-    """A batch, and what becomes of its rows when it ends; with None all are answered."""
-
-    stop: Stop | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Queue:
     """Rows of a lane that wait for one variant, in order of arrival. `stage`: its number in the gear, -1 if the gear
     does not have it. `ahead`: the stages that follow. `need`: how many rows it waits for. `hosts`: devices and their
@@ -109,7 +102,13 @@ class Gears:
             latest_at = queue.latest_at(view)
             urgent = latest_at <= view.now
             if len(queue.rows) >= queue.need or urgent:
-                batches += self._run(view, queue, free, urgent)
+                made = self._run(view, queue, free, urgent)
+                batches += made
+                # What no batch can answer in time here is late at its deadline, and may run then.
+                dues = (
+                    [at for at in view.due_at[list(queue.rows)].tolist() if at > view.now] if not made else []
+                )
+                again_at = min(again_at, *dues, inf)
             else:
                 again_at = min(again_at, max(latest_at, view.now + _SOON_S))
         return Plan(tuple(batches), again_at=again_at)
@@ -167,7 +166,8 @@ class Gears:
             known = worker.name in planned
             rescues = urgent and weights in worker.resident
             able = np.isfinite(worker.latency_s[queue.lane][queue.variant, 1])
-            return bool(able) and (worker.name in queue.hosts or rescues or not known)
+            # What no device holds was asked for by name.
+            return bool(able) and (worker.name in queue.hosts or rescues or not known or not queue.hosts)
 
         able = [i for i in free if may(view.workers[i])]
         behind = {
@@ -185,7 +185,7 @@ class Gears:
                 continue
             full = len(rows) == int(lane.max_batch[queue.variant])
             batches.append(
-                Staged(i, queue.lane, queue.variant, tuple(rows), "full" if full else "policy", queue.stop)
+                Batch(i, queue.lane, queue.variant, tuple(rows), "full" if full else "policy", queue.stop)
             )
             left = [row for row in left if row not in set(rows)]
             free.remove(i)
@@ -197,18 +197,20 @@ class Gears:
         self, view: View, queue: Queue, worker: WorkerView, rows: Sequence[int]
     ) -> Sequence[int]:
         """With the guard, of rows that have an answer those that a batch would still answer in time: the largest batch
-        that there is; it is never worth running for rows that would be late."""
+        that there is; it is never worth running for rows that would be late. A row that not even a batch of its own on
+        a worker at rest could answer in time has no answer that counts: one in hand would have been given by now."""
         if self.options["guard"] == 0.0 or not queue.stage or np.isnan(view.instant[list(rows)]).any():
             return rows
         latency_s: Floats = worker.latency_s[queue.lane][queue.variant]
+        soonest_at = view.now + min(float(w.latency_s[queue.lane][queue.variant, 1]) for w in view.workers)
         kept = list(rows)
         while kept:
             end_at = worker.free_at + float(latency_s[len(kept)])
-            fits = [row for row in kept if view.due_at[row] >= end_at]
+            fits = [row for row in kept if view.due_at[row] >= end_at or view.due_at[row] < soonest_at]
             if len(fits) == len(kept):
                 break
             # Without the most urgent row the batch is shorter, and may do for the others.
-            kept.remove(min(kept, key=lambda row: (view.due_at[row], row)))
+            kept.remove(min(set(kept) - set(fits), key=lambda row: (view.due_at[row], row)))
         return kept
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from peekserve.config import Problem, Severity, nearest
 from peekserve.domain.application import CHOSEN, Application, Variant
 from peekserve.errors import InvalidConfiguration
-from peekserve.policies import make
+from peekserve.policies import PLANNED, make
+from peekserve.policies.options import checked
 from peekserve.registry.application import look_into
 from peekserve.registry.labelled import Labelled, examine
 from peekserve.registry.probe import Probe, probing
@@ -75,7 +76,10 @@ def idle(applications: Iterable[Application], workers: Iterable[Slot]) -> Iterat
 
 def _check_policy(root: Path, settings: ServerSettings) -> list[Problem]:
     try:
-        make(settings.policy.name, None, **settings.policy.options)
+        if settings.policy.name in PLANNED:  # its plans are read when it serves
+            checked(PLANNED[settings.policy.name].OPTIONS, settings.policy.options, {})
+        else:
+            make(settings.policy.name, None, **settings.policy.options)
     except InvalidConfiguration as error:
         return [Problem(str(root / "peekserve.yaml"), 0, f"policy: {error}")]
     return []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from peekserve.config import Entry, Misread, Problems, Section, parse, read
 from peekserve.domain.application import OnMiss, check_name
-from peekserve.policies import POLICIES, YARDSTICKS
+from peekserve.policies import PLANNED, POLICIES, YARDSTICKS
 from peekserve.registry.stated import DEVICES
 
 FILE = "peekserve.yaml"
@@ -214,7 +214,7 @@ def _served(entry: Entry) -> str:
         raise entry.wrong(
             f"{name!r} is a yardstick for small windows and cannot serve", "peekserve schedule runs it"
         )
-    return entry.one_of([known for known in POLICIES if known not in YARDSTICKS], "policy")
+    return entry.one_of([known for known in (*POLICIES, *PLANNED) if known not in YARDSTICKS], "policy")
 
 
 def _planning(entry: Entry) -> tuple[float, float]:

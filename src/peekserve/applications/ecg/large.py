@@ -17,15 +17,20 @@ from peekserve.applications.training import Batch, seeded
 from peekserve.supernets.measure import Costs
 from peekserve.supernets.networks import LARGE, LARGE_SPACE
 
-ROWS, EPOCHS, JUDGED, SUBNETS = 480, 2, 240, 24
+ROWS, EPOCHS, PEAK = 640, 5, 5e-4
+JUDGED, SUBNETS = 400, 24
 
 
 def large() -> Family:
     """The family of the shipped supernet with a larger network and fewer rows, without separate models."""
     usual = family()
     validation = usual.splits.validation
-    few = Split({name: values[:JUDGED] for name, values in validation.inputs.items()}, validation.labels[:JUDGED],
-                validation.groups[:JUDGED])  # fmt: skip
+    some = np.linspace(0, len(validation) - 1, JUDGED).astype(np.int64)
+    few = Split(
+        {name: values[some] for name, values in validation.inputs.items()},
+        validation.labels[some],
+        validation.groups[some],
+    )
 
     def epoch(rng: np.random.Generator) -> list[Batch]:
         made: list[Batch] = []
@@ -36,7 +41,7 @@ def large() -> Family:
 
     return replace(
         usual, space=LARGE_SPACE, sizes=LARGE, splits=replace(usual.splits, validation=few), epoch=epoch,
-        epochs=EPOCHS, separate=(), most=SUBNETS,
+        epochs=EPOCHS, shared_peak=PEAK, separate=(), most=SUBNETS,
     )  # fmt: skip
 
 

@@ -5,12 +5,13 @@ on only if the next stage could answer it in time on the worker that is free fir
 the last instant at which that stage could still be started. Without, it has no answer until the last stage has spoken,
 however late that is.
 
-This has the form of core.escalation.Escalation, whose place it takes in the scheduler: the same question ("answered, or
-asked again?") under another rule.
+The question is that of core.escalation.Escalation, answered or asked again, under another rule: the plan gives it with
+each batch (domain.gears.Stop). A batch without one ends as any other does, and a scheduler that escalates never has one
+with. The rule is no part of what a journal holds: a replay makes the same plans, and they say it again.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 
 import numpy as np
@@ -19,42 +20,38 @@ import numpy.typing as npt
 from peekserve.cascades.certainty import certainty
 from peekserve.core.backlog import Backlog, Slots
 from peekserve.core.catalogue import Catalogue
-from peekserve.core.columns import WAITING
+from peekserve.core.columns import RUNNING, WAITING
 from peekserve.core.fleet import Committed, Fleet
 from peekserve.core.ledger import Ledger
 from peekserve.core.offer import Offer
-from peekserve.core.scheduler import Scheduler
 from peekserve.domain.gears import Stop
-from peekserve.domain.messages import Batch, BatchDone, Plan
+from peekserve.domain.messages import BatchDone, Plan
 from peekserve.domain.request import RowAnswer, Source
+from peekserve.errors import InvariantBroken
 
 
 @dataclass(slots=True)
 class Forwarding:
-    """`stops`: of the batches under way, by their id."""
+    """Stateless: what it knows lies in the backlog and the ledger."""
 
     catalogue: Catalogue
     backlog: Backlog
     fleet: Fleet
     ledger: Ledger
     offer: Offer
-    stops: dict[int, Stop] = field(default_factory=dict)
-    undecided: bool = False
 
-    def done(self, batch: Committed, event: BatchDone, places: Sequence[int], now: float) -> Sequence[int]:
+    def done(
+        self, batch: Committed, stop: Stop, event: BatchDone, places: Sequence[int], now: float
+    ) -> Sequence[int]:
         """Keep the rows at these places that go on; those to be answered come back."""
-        stop = self.stops.pop(batch.id, None)
-        going: set[int] = set()
-        if stop is not None:
-            sure = certainty(stop.certainty)(event.scores)
-            soonest_at = self.fleet.soonest_at(now) + float(self.offer.fastest_s(batch.lane)[stop.onto])
-            for i in places:
-                if sure[i] < stop.threshold and self._may_go_on(batch, i, stop, soonest_at):
-                    self._keep(batch, event, i, stop)
-                    going.add(i)
-        answered = [i for i in places if i not in going]
-        for i in answered:  # what an earlier stage said of it is not its answer any more
-            self.ledger.open[batch.refs[i].request_id].in_hand.pop(batch.refs[i].row, None)
+        sure = certainty(stop.certainty)(event.scores)
+        soonest_at = self.fleet.soonest_at(now) + float(self.offer.fastest_s(batch.lane)[stop.onto])
+        answered = []
+        for i in places:
+            if sure[i] < stop.threshold and self._may_go_on(batch, i, stop, soonest_at):
+                self._keep(batch, event, i, stop)
+            else:
+                answered.append(i)
         return answered
 
     def _may_go_on(self, batch: Committed, i: int, stop: Stop, soonest_at: float) -> bool:
@@ -92,26 +89,17 @@ class Forwarding:
 
     def left_out(self, plan: Plan, slots: Slots, now: float) -> None:
         """Rows that go on may wait for their queue to grow; only those that the plan lets go are answered."""
-        self.undecided = False
         for row in plan.instant:
             slot = int(slots[row])
             if self.backlog.in_hand[slot] and self.backlog.state[slot] == WAITING:
                 self.ledger.answer_in_hand(slot, now)
 
     def check(self) -> None:
-        """Nothing of its own that is not a column's or the ledger's."""
-
-
-class CascadingScheduler(Scheduler):
-    """A scheduler whose batches have stop rules. What it overrides is how the rule would come to the batch, were it a
-    field of domain.messages.Batch and of core.fleet.Committed."""
-
-    def _made_escalation(self) -> Forwarding:  # type: ignore[override]
-        self._forwarding = Forwarding(self._catalogue, self._backlog, self._fleet, self._ledger, self._offer)
-        return self._forwarding
-
-    def _run(self, batch: Batch, slots: Slots, worker: str, now: float) -> None:
-        super()._run(batch, slots, worker, now)
-        stop = getattr(batch, "stop", None)
-        if stop is not None:
-            self._forwarding.stops[self._batches] = stop
+        """Raises InvariantBroken when the ledger and the columns disagree about who has an answer in hand."""
+        held = {entry.slots[row] for entry in self.ledger.open.values() for row in entry.in_hand}
+        said = set(np.flatnonzero(self.backlog.in_hand).tolist())
+        if held != said:
+            raise InvariantBroken(f"rows {sorted(held ^ said)} have an answer in hand, or are only said to")
+        for slot in sorted(held):
+            if self.backlog.state[slot] not in (WAITING, RUNNING):
+                raise InvariantBroken(f"row {slot} has an answer in hand and neither waits nor runs")

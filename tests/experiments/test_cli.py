@@ -122,8 +122,9 @@ def test_the_page_shows_what_was_measured(where):
     assert markdown(summaries) in (DOCS / "sneakpeek.md").read_text()
 
 
-def test_so_does_the_page_of_horizon():
-    assert markdown(read_summaries(DOCS / "horizon")) in (DOCS / "horizon.md").read_text()
+@pytest.mark.parametrize("family", ["horizon", "superserve"])
+def test_so_do_the_other_pages(family):
+    assert markdown(read_summaries(DOCS / family)) in (DOCS / f"{family}.md").read_text()
 
 
 def test_where_nothing_can_be_written_nothing_is_measured(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peekserve.domain.gears import Expected, Gear, GearPlan, Held, Planned, Share
+from peekserve.domain.gears import Expected, Gear, GearPlan, Holding, Planned, Share
 from peekserve.errors import InvalidConfiguration, ProfileMissing
 from peekserve.planner.loop import plan
 from peekserve.planner.plan import check, decode, encode, read, write
@@ -48,7 +48,7 @@ def a_small_plan() -> GearPlan:
     gear = Gear(0.0, 10.0, ("a",), (), (1,), ((Share("cpu:0", 1.0),),), expected)
     models = (Planned("a", "sha-a", "sha-a"), Planned("b", "sha-b", "sha-b"))
     return GearPlan(
-        "app", "margin", "p95=1000ms", "here", models, (Held("cpu:0", "cpu", 1, ("sha-a",)),), (gear,)
+        "app", "margin", "p95=1000ms", "here", models, (Holding("cpu:0", "cpu", 1, ("sha-a",)),), (gear,)
     )
 
 

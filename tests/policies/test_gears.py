@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peekserve.domain.gears import Expected, Gear, GearPlan, Held, Planned, Share
+from peekserve.domain.gears import Expected, Gear, GearPlan, Holding, Planned, Share
 from peekserve.errors import InvalidConfiguration
 from peekserve.policies.base import Switches
 from peekserve.policies.gearbox import Gearbox
@@ -30,7 +30,7 @@ def a_gear(low=0.0, high=inf, stages=("small", "large"), queues=None, on=("cpu:0
 
 def a_plan(*gears: Gear, on=("cpu:0",)) -> GearPlan:
     models = tuple(Planned(name, name, f"0/{name}") for name in ("small", "large"))
-    held = tuple(Held(device, "cpu", 1, ("0/small", "0/large")) for device in on)
+    held = tuple(Holding(device, "cpu", 1, ("0/small", "0/large")) for device in on)
     return GearPlan("lane0", "margin", "p95=1000ms", "here", models, held, gears or (a_gear(on=on),))
 
 

@@ -9,7 +9,7 @@ import pytest
 from peekserve.cascades.certainty import margin
 from peekserve.core.spec import SchedulerSpec
 from peekserve.domain.application import OnMiss
-from peekserve.domain.gears import Expected, Gear, GearPlan, Held, Planned, Share
+from peekserve.domain.gears import Expected, Gear, GearPlan, Holding, Planned, Share
 from peekserve.domain.messages import Load
 from peekserve.domain.request import Outcome, Request, TensorRef
 from peekserve.errors import InvalidConfiguration
@@ -32,8 +32,8 @@ def a_plan() -> GearPlan:
     rush = Gear(80.0, 400.0, ("tiny", "small"), (0.4,), (2, 4), (both, second), EXPECTED)
     models = tuple(Planned(name, f"sha-{name}", f"sha-{name}") for name in ("tiny", "small", "large"))
     held = (
-        Held("w0", "cpu", 1 << 40, ("sha-large", "sha-tiny")),
-        Held("w1", "cpu", 1 << 40, ("sha-tiny", "sha-small", "sha-large")),
+        Holding("w0", "cpu", 1 << 40, ("sha-large", "sha-tiny")),
+        Holding("w1", "cpu", 1 << 40, ("sha-tiny", "sha-small", "sha-large")),
     )
     return GearPlan("app", "margin", "p95=200ms", "here", models, held, (calm, rush))
 

@@ -12,7 +12,7 @@ import tritonclient.http as over_http
 from onnx import TensorProto, helper, numpy_helper, save
 
 from peekserve.cli.launch import ServerProcess
-from peekserve.domain.gears import Expected, Gear, GearPlan, Held, Planned, Share
+from peekserve.domain.gears import Expected, Gear, GearPlan, Holding, Planned, Share
 from peekserve.planner import plan as files
 from peekserve.profiling.device import fingerprint
 from peekserve.registry.repository import read_repository
@@ -77,7 +77,7 @@ def a_plan(root: Path) -> GearPlan:
     here = (Share("cpu-0", 1.0),)
     expected = Expected((1.0, 0.5), 0.9, 0.02, 0.86, 0.01, 0.1)
     gear = Gear(0.0, 1000.0, ("quick", "sure"), (0.5,), (1, 1), (here, here), expected)
-    held = Held("cpu-0", "cpu", 1 << 30, tuple(model.weights for model in models))
+    held = Holding("cpu-0", "cpu", 1 << 30, tuple(model.weights for model in models))
     return GearPlan("signs", "margin", "p95=1000ms", fingerprint(), models, (held,), (gear,))
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from peekserve.awareness import estimate
@@ -22,7 +21,7 @@ from peekserve.cli.assembly import (
     own_slot,
     sample_inputs,
 )
-from peekserve.cli.terminal import console
+from peekserve.cli.terminal import console, progress
 from peekserve.clock import WallClock
 from peekserve.domain.application import Application, Score
 from peekserve.domain.profile import Quality, Timing
@@ -52,7 +51,7 @@ def profile(root: Path, apps: Sequence[str] | None, quick: bool, again: bool, as
     chosen = [repository.application(name) for name in apps] if apps else list(repository.applications)
     effort = Effort.quick() if quick else Effort(seconds=0.25)
     front = layout.front[0]
-    with open_store(root, settings) as store, _bar(as_json) as bar:
+    with open_store(root, settings) as store, progress(as_json) as bar:
         task = bar.add_task("profile", total=sum(_steps(app, effort) for app in chosen))
 
         def step(what: str) -> None:
@@ -374,15 +373,3 @@ def _as_json(app: Application, device: str, choice: Choice | None) -> dict[str, 
 def _steps(app: Application, effort: Effort) -> int:
     samples = sample_inputs(app, None)
     return sum(steps(samples, BATCH_SIZES, v.max_batch, effort) + 1 for v in app.variants) + 1
-
-
-def _bar(quiet: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console(stderr=True),
-        disable=quiet,
-        transient=True,
-    )

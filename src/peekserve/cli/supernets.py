@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from peekserve.applications.keywords.logmel import bases, triangles
 from peekserve.cli.recipes import Recipe, check_classes, labelled_rows, outline, parse_recipe, read_recipe
-from peekserve.cli.terminal import console
+from peekserve.cli.terminal import console, progress
 from peekserve.domain.application import Application, check_name
 from peekserve.errors import DataUnavailable, InvalidConfiguration, InvalidModel
 from peekserve.supernets.space import Space, Subnet
@@ -59,16 +59,18 @@ def train(
         **recipe.sizes,
         "shape": list(rows.shape[1:]),
         "classes": len(app.classes),
-        "blocks": list(recipe.space.depths) if recipe.space.stages > 1 else recipe.space.depths[0],
+        "blocks": recipe.space.depths[0]
+        if recipe.space.architecture == "transformer"
+        else list(recipe.space.depths),
     }
-    if recipe.space.architecture != "transformer":
-        sizes["blocks"] = list(recipe.space.depths)
     network = networks.build(recipe.space.architecture, sizes)
     if isinstance(network.front, networks.LogMel):
-        _fill(network.front)
+        # For samples at 8 kHz.
+        front = network.front
+        front.fill(bases(front.transform.shape[2]), triangles(front.transform.shape[2], len(front.bands)))
     supernet = operators.Supernet(network, recipe.space)
     last: list[training.Progress] = []
-    with _bar(as_json) as bar:
+    with progress(as_json) as bar:
         task = bar.add_task("train", total=epochs or recipe.epochs)
 
         def seen(progress: training.Progress) -> None:
@@ -114,7 +116,7 @@ def calibrate(folder: Path, name: str, subnets: str | None, data: Path, as_json:
     chosen = _chosen(subnets, description)
     rows, _ = labelled_rows(data, app, recipe)
     supernet = load(folder / name)
-    with _bar(as_json) as bar:
+    with progress(as_json) as bar:
         task = bar.add_task("calibrate", total=len(chosen))
         calibration.calibrate(
             supernet,
@@ -138,7 +140,7 @@ def pareto(
     judged, labels = labelled_rows(validation, app, recipe, "--validation")
     supernet, drawn = load(folder / name), calibration.drawn(rows)
     costs = measure.Costs(description.space, description.sizes)
-    with _bar(as_json) as bar:
+    with progress(as_json) as bar:
         task = bar.add_task("pareto", total=min(most, description.space.size))
 
         def judge(subnet: Subnet) -> tuple[int, int]:
@@ -195,24 +197,6 @@ def export(folder: Path, name: str, subnets: str | None, take_apart: bool, as_js
     _say(f"{place}: {len(chosen)} subnets, {size / 1e6:.1f} MB")
 
 
-def _fill(front: networks.LogMel) -> None:
-    """Its kernels, for samples at 8 kHz: they are not learnt, and as zeros they would tell nothing.
-
-    Raises InvalidConfiguration unless it has the frequencies that its bands hear.
-    """
-    from peekserve.applications.keywords.logmel import bases, triangles
-
-    window, (bands, frequencies, _) = front.transform.shape[2], front.bands.shape
-    of_bands = triangles(window, bands)
-    heard = of_bands.any(0)
-    if frequencies != heard.sum():
-        raise InvalidConfiguration(
-            f"front: {bands} bands over a window of {window} samples hear {heard.sum()} frequencies, not {frequencies}"
-        )
-    front.transform.copy_(front.transform.new_tensor(bases(window)[np.tile(heard, 2)][:, None]))
-    front.bands.copy_(front.bands.new_tensor(of_bands[:, heard, None]))
-
-
 def _known(folder: Path, name: str) -> tuple[Application, Description, Recipe]:
     """Raises InvalidConfiguration for a supernet that another program trained: how its rows are made is not known."""
     app, description = outline(folder), read_description(folder / name)
@@ -267,18 +251,6 @@ def _table(offered: Sequence[Offered]) -> Table:
             f"{one.multiply_adds:,}",
         )
     return table
-
-
-def _bar(quiet: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console(stderr=True),
-        disable=quiet,
-        transient=True,
-    )
 
 
 def _say(text: str) -> None:

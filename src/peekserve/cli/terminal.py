@@ -1,9 +1,10 @@
-"""Where people read: one way to make a console."""
+"""Where people read: one way to make a console, and one bar for long work."""
 
 import os
 import sys
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 # Without a terminal nobody has set a width, and eighty columns would cut every table.
 _WIDE = 150
@@ -15,3 +16,16 @@ def console(stderr: bool = False) -> Console:
     width = None if stream.isatty() or "COLUMNS" in os.environ else _WIDE
     # No pictures: what stands between two colons is a line of a file (`:100:`) or a name.
     return Console(stderr=stderr, highlight=False, emoji=False, width=width)
+
+
+def progress(quiet: bool) -> Progress:
+    """A bar beside its task's description, which goes away when the work is done; none where `quiet`."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console(stderr=True),
+        disable=quiet,
+        transient=True,
+    )

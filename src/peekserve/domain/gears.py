@@ -91,7 +91,7 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Holding:
     """A device and the weights that it holds in every gear. `budget_bytes`: what it has for them."""
 
     device: str
@@ -110,7 +110,7 @@ class GearPlan:
     slo: str
     fingerprint: str
     models: tuple[Planned, ...]
-    placement: tuple[Held, ...]
+    placement: tuple[Holding, ...]
     gears: tuple[Gear, ...]
     version: int = VERSION
 

@@ -29,7 +29,7 @@ from math import inf
 
 from peekserve.cascades.cascade import Judged
 from peekserve.cascades.thresholds import search
-from peekserve.domain.gears import Expected, Gear, GearPlan, Held, Planned, Share
+from peekserve.domain.gears import Expected, Gear, GearPlan, Holding, Planned, Share
 from peekserve.errors import InvariantBroken
 from peekserve.planner.estimate import Analytic, Estimate, Estimator
 from peekserve.planner.faults import Fault, Part
@@ -256,7 +256,7 @@ class _Round:
             gears.append(Gear(low, high, stages, one.cascade.thresholds, queues, shares, expected, weight))
         used = dict.fromkeys(stage for gear in gears for stage in gear.stages)
         planned = tuple(Planned(m.name, m.revision, m.weights) for m in problem.models if m.name in used)
-        held = tuple(Held(d.name, d.kind, d.budget_bytes, placed.holds(d.name)) for d in problem.devices)
+        held = tuple(Holding(d.name, d.kind, d.budget_bytes, placed.holds(d.name)) for d in problem.devices)
         return GearPlan(
             problem.application, problem.answers.measure, str(problem.slo), problem.fingerprint, planned, held,
             tuple(gears),

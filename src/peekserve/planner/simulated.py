@@ -15,7 +15,7 @@ from peekserve.core.catalogue import Catalogue
 from peekserve.core.options import Options
 from peekserve.core.scheduler import Scheduler
 from peekserve.domain.application import Application, OnMiss, QueryType
-from peekserve.domain.gears import Expected, Gear, GearPlan, Held, Planned, Share
+from peekserve.domain.gears import Expected, Gear, GearPlan, Holding, Planned, Share
 from peekserve.domain.request import Outcome, Request, TensorRef
 from peekserve.loadgen.arrivals import gamma
 from peekserve.planner.estimate import Estimate, Work
@@ -109,7 +109,7 @@ def gear_plan(work: Work) -> GearPlan:
     )
     gear = Gear(0.0, work.rate, stages, judged.cascade.thresholds, work.queues, shares, expected)
     models = tuple(Planned(m.name, m.revision, m.weights) for m in problem.models)
-    held = tuple(Held(d.name, d.kind, d.budget_bytes, work.holds[d.name]) for d in problem.devices)
+    held = tuple(Holding(d.name, d.kind, d.budget_bytes, work.holds[d.name]) for d in problem.devices)
     return GearPlan(
         problem.application,
         problem.answers.measure,

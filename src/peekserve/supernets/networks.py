@@ -14,7 +14,9 @@ processor than one in one dimension (measured on 24 channels: 1.6 times in batch
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -38,6 +40,23 @@ class LogMel(nn.Module):
         self.hop = hop
         self.transform = nn.Buffer(torch.zeros(2 * frequencies, 1, window))
         self.bands = nn.Buffer(torch.zeros(bands, frequencies, 1))
+
+    def fill(self, bases: NDArray[np.float64], triangles: NDArray[np.float64]) -> None:
+        """Its kernels, which are not learnt: with the zeros that it begins with it would hear nothing.
+
+        `bases`: [2 F, window], cosines, then sines. `triangles`: [bands, F]. Frequencies that no band
+        hears are left out.
+
+        Raises InvalidConfiguration unless it was made for so many frequencies.
+        """
+        heard, (bands, frequencies, _) = triangles.any(0), self.bands.shape
+        if frequencies != heard.sum():
+            raise InvalidConfiguration(
+                f"front: {bands} bands over a window of {bases.shape[1]} samples hear {heard.sum()} frequencies, "
+                f"not {frequencies}"
+            )
+        self.transform.copy_(self.transform.new_tensor(bases[np.tile(heard, 2)][:, None]))
+        self.bands.copy_(self.bands.new_tensor(triangles[:, heard, None]))
 
     def forward(self, clip: Tensor) -> Tensor:
         waves = functional.conv1d(clip[:, None], self.transform, stride=self.hop)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from peekserve.applications.family import Family, main
 from peekserve.applications.keywords.load import FILE, RATE, WORDS, background, parted, read
@@ -32,10 +31,9 @@ MISSING = 0.1  # share of the bands that a clip goes without in training (Park e
 Floats = NDArray[np.float32]
 
 
-def fill(front: nn.Module) -> None:
+def fill(front: LogMel) -> None:
     """The kernels of a log-mel front: a Hann window times each cosine and sine, and the mel bands."""
-    front.transform.copy_(torch.tensor(bases(WINDOW)[np.tile(HEARD, 2)][:, None], dtype=torch.float32))
-    front.bands.copy_(torch.tensor(triangles(WINDOW, BANDS)[:, HEARD, None], dtype=torch.float32))
+    front.fill(bases(WINDOW), triangles(WINDOW, BANDS))
 
 
 def rows(split: Split) -> Floats:

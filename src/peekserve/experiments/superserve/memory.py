@@ -42,7 +42,7 @@ BATCHES = (1, 16)  # rows of the batches that every model runs before memory is 
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Footprint:
     """One line. `mode`: how the models are kept. `weights_bytes`: of all weights and statistics that had to be read.
     `growth_bytes`: of the worker's resident memory. `own_bytes`: the part of it that no file backs. `empty_bytes`: of
     a worker of this runtime before its first load. `one_more_bytes`: growth for each model beyond the first few, None
@@ -73,7 +73,7 @@ def spread(subnets: Sequence[Subnet], sizes: Sequence[int], count: int = SPREAD)
 
 def measure(
     folder: Path, work: Path, modes: Sequence[str] = tuple(MODES), budget_bytes: int = 8 << 30
-) -> list[Held]:
+) -> list[Footprint]:
     """The table of the supernet in `folder`, for the subnets that it offers: two lines for each mode, of six spread
     models and of all. Graphs are written below `work`.
 
@@ -111,7 +111,7 @@ class _Meter:
         self._classes = classes
         self._budget_bytes = budget_bytes
 
-    def held(self, mode: str, runtime: str, variants: Sequence[Variant]) -> Held:
+    def held(self, mode: str, runtime: str, variants: Sequence[Variant]) -> Footprint:
         rng = np.random.default_rng(0)
         slot = Slot("memory", budget_bytes=self._budget_bytes, runtime=RuntimeSpec(runtime))
         with RemoteRuntime(slot, (self._spec,)) as worker:
@@ -126,7 +126,7 @@ class _Meter:
         read = sum(
             file.stat().st_size for file in dict.fromkeys(f for v in variants for f in _files(v, runtime))
         )
-        return Held(mode, len(variants), read, full - empty, own - empty_own, empty)
+        return Footprint(mode, len(variants), read, full - empty, own - empty_own, empty)
 
 
 def resident(pid: int) -> tuple[int, int]:
@@ -140,7 +140,7 @@ def resident(pid: int) -> tuple[int, int]:
     return int(found["Rss"]) * 1024, int(found["Anonymous"]) * 1024
 
 
-def _with_one_more(more: Held, less: Held) -> Held:
+def _with_one_more(more: Footprint, less: Footprint) -> Footprint:
     if more.models == less.models:
         return more
     return replace(more, one_more_bytes=(more.growth_bytes - less.growth_bytes) / (more.models - less.models))

@@ -1,12 +1,11 @@
 """`peekserve demo`: real applications, a real server, more load than it can carry, and what each policy makes
 of it."""
 
-import asyncio
 import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,17 +14,17 @@ from rich.live import Live
 
 from peekserve.applications.prepare import prepare
 from peekserve.cli import tables
-from peekserve.cli.assembly import bound_to, lay_out, open_store, read_profiled, scheduler_spec
+from peekserve.cli.assembly import lay_out, open_store, read_profiled, scheduler_spec
 from peekserve.cli.launch import ServerProcess
 from peekserve.cli.profile import profile
 from peekserve.cli.terminal import console
 from peekserve.domain.application import Application
 from peekserve.experiments.comparison import Contender, as_json, capacity, contenders, differences
 from peekserve.experiments.recording import record
+from peekserve.experiments.served import served
 from peekserve.experiments.service import Seen, seen_in, service_of
 from peekserve.experiments.workload import LOADED_BY_S, Workload
 from peekserve.loadgen.arrivals import mixed, shares_of
-from peekserve.loadgen.client import Reply, send
 from peekserve.loadgen.processes import arrive, parse_process
 from peekserve.registry.labelled import Labelled, read_labelled
 from peekserve.registry.peeks import peek_of
@@ -205,29 +204,12 @@ class Demo:
         show: bool = False,
         journal: Path | None = None,
     ) -> list[Row]:
-        log = ready.root.parent / "server.log"
-        settings = {"log": "error", **contender.settings()}
-        if journal is not None:
-            settings["journal"] = str(journal)
-        with ServerProcess(ready.root, settings, log) as server:
-            if not show:
-                return self._send(server.http, ready, workload, None)
-            watch = tables.Watch(workload, self._seconds)
-            with Live(get_renderable=watch.render, console=self._console, refresh_per_second=8):
-                return self._send(server.http, ready, workload, watch.seen)
-
-    def _send(
-        self,
-        address: str,
-        ready: _Ready,
-        workload: Workload,
-        on_reply: Callable[[int, Reply], None] | None,
-    ) -> list[Row]:
-        calls = workload.calls()
-        # The load comes from another machine in real life; here it must at least leave the worker's core alone.
-        with bound_to(lay_out(ready.settings).front):
-            replies: list[Reply] = asyncio.run(send(address, calls, on_reply))
-        return workload.rows(replies)
+        front = lay_out(ready.settings).front
+        if not show:
+            return served(ready.root, contender, workload, front, journal)
+        watch = tables.Watch(workload, self._seconds)
+        with Live(get_renderable=watch.render, console=self._console, refresh_per_second=8):
+            return served(ready.root, contender, workload, front, journal, watch.seen)
 
     # ---- after ----
 

@@ -23,7 +23,7 @@ from peekserve.cli.assembly import (
 )
 from peekserve.cli.terminal import console, progress
 from peekserve.clock import WallClock
-from peekserve.domain.application import Application, Score
+from peekserve.domain.application import Application, Score, Variant
 from peekserve.domain.profile import Quality, Timing
 from peekserve.errors import InvalidConfiguration
 from peekserve.peeking.base import Counts
@@ -37,6 +37,7 @@ from peekserve.registry.peeks import peek_of
 from peekserve.registry.profiled import peek_key, profile_key, validation_sha, votes_key, with_profiles
 from peekserve.registry.repository import read_repository
 from peekserve.registry.settings import read_settings
+from peekserve.runtimes.base import Inputs
 from peekserve.state.store import Store
 from peekserve.workers.remote import RemoteRuntime
 from peekserve.workers.slots import Slot
@@ -118,32 +119,17 @@ class Session:
             key = profile_key(app, variant)
             known_time = self._store.timing(key, self._where) is not None
             known_quality = validation is None or self._knows_quality(key, votes)
+            timed = steps(samples, BATCH_SIZES, variant.max_batch, self._effort)
             if known_time and known_quality and not self._again:
-                for _ in range(steps(samples, BATCH_SIZES, variant.max_batch, self._effort) + 1):
-                    self._step(f"{app.name}/{variant.name}: known")
+                self._skip(f"{variant.name}: known", timed + 1)
                 continue
-
-            def step(what: str) -> None:
-                self._step(f"{app.name}/{what}")
-
-            # Weights that were loaded for another variant take as long to load for this one.
-            effort = replace(self._effort, loads=1) if variant.weights in loaded else self._effort
-            for _ in range(self._effort.loads - effort.loads):
-                step(f"{variant.name}: load known")
-            loaded.add(variant.weights)
             with RemoteRuntime(self._slot, app.inputs) as runtime:
-                with busy((self._front,)):
-                    timing = measure_timing(
-                        variant,
-                        len(app.classes),
-                        samples,
-                        WorkerStopwatch(runtime),
-                        effort=effort,
-                        clock=WallClock(),
-                        progress=step,
-                        runtime=self._slot.runtime.version(bool(variant.subnet)),
-                    )
-                self._store.put_timing(key, self._where, timing)
+                # New validation data say nothing new about time.
+                if known_time and not self._again:
+                    self._skip(f"{variant.name}: times known", timed)
+                else:
+                    self._time(variant, runtime, samples, variant.weights in loaded)
+                    loaded.add(variant.weights)
                 self._step(f"{app.name}/{variant.name}: validation")
                 if validation is not None:
                     runtime.load(variant, len(app.classes))
@@ -164,6 +150,36 @@ class Session:
             for variant, recalls in zip(app.variants, apart, strict=True):
                 self._store.put_agreement(profile_key(app, variant), votes.key, recalls)
             self._profile_fusion(votes, said_by_all, validation)
+
+    def _skip(self, what: str, steps: int) -> None:
+        for _ in range(steps):
+            self._step(f"{self._app.name}/{what}")
+
+    def _time(
+        self, variant: Variant, runtime: RemoteRuntime, samples: Sequence[Inputs], loaded: bool
+    ) -> None:
+        """What this variant costs. `loaded`: its weights were loaded here for another variant, and would take as long
+        for this one."""
+        app = self._app
+
+        def step(what: str) -> None:
+            self._step(f"{app.name}/{what}")
+
+        effort = replace(self._effort, loads=1) if loaded else self._effort
+        for _ in range(self._effort.loads - effort.loads):
+            step(f"{variant.name}: load known")
+        with busy((self._front,)):
+            timing = measure_timing(
+                variant,
+                len(app.classes),
+                samples,
+                WorkerStopwatch(runtime),
+                effort=effort,
+                clock=WallClock(),
+                progress=step,
+                runtime=self._slot.runtime.version(bool(variant.subnet)),
+            )
+        self._store.put_timing(profile_key(app, variant), self._where, timing)
 
     def _share_loads(self) -> None:
         """Variants of one set of weights (the subnets of a supernet) are loaded together: all of them take the load

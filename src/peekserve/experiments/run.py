@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from peekserve.errors import InvalidConfiguration
+from peekserve.experiments.cascadeserve import cost
+from peekserve.experiments.cascadeserve.lab import CascadeLab, cascade_laboratory
 from peekserve.experiments.claims import Finding, judge
 from peekserve.experiments.horizon import (
     awareness,
@@ -25,6 +27,7 @@ from peekserve.experiments.horizon import (
     weights,
 )
 from peekserve.experiments.horizon import deciding as horizon_deciding
+from peekserve.experiments.horizon import live as horizon_live
 from peekserve.experiments.plot import draw
 from peekserve.experiments.recalls import pooled
 from peekserve.experiments.separation import pairs
@@ -44,9 +47,10 @@ Progress = Callable[[int, int], None]
 _FAMILIES = (
     *(estimates, schedules, sweeps, unlike, optima, deciding, live),
     *(gap, remains, guard, horizon_deciding, realised, events, awareness, beliefs, trust, shift, weights),
-    *(escalation, splits),
+    *(escalation, splits, horizon_live),
 )
 _SUPERNETS = (front, norm, machine, delay, loads, fleets, tiny, ours, superserve_live)
+_CASCADES = (cost,)
 _ORDER = [f"sneakpeek-fig{n}" for n in range(3, 17)] + [
     "sneakpeek-optima",
     "sneakpeek-setting",
@@ -64,6 +68,7 @@ _ORDER = [f"sneakpeek-fig{n}" for n in range(3, 17)] + [
     "horizon-weights",
     "horizon-escalation",
     "horizon-splits",
+    "horizon-live",
     "superserve-front",
     "superserve-properties",
     "superserve-norm",
@@ -79,15 +84,17 @@ _ORDER = [f"sneakpeek-fig{n}" for n in range(3, 17)] + [
     "superserve-oracle",
     "superserve-horizon",
     "superserve-live",
+    "cascadeserve-cost",
 ]
 EXPERIMENTS: Mapping[str, Experiment] = {
     e.name: e
     for e in sorted(
-        (e for family in (*_FAMILIES, *_SUPERNETS) for e in family.EXPERIMENTS),
+        (e for family in (*_FAMILIES, *_SUPERNETS, *_CASCADES) for e in family.EXPERIMENTS),
         key=lambda e: _ORDER.index(e.name),
     )
 }
 WINDOWS, SMALL_WINDOWS = 12, 3
+Laboratory = Lab | SuperLab | CascadeLab
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +130,29 @@ def over_a_supernet(experiment: Experiment) -> bool:
     return any(experiment in family.EXPERIMENTS for family in _SUPERNETS)
 
 
+def kind_of(experiment: Experiment) -> str:
+    """Experiments of one kind share a laboratory: "profiles", "supernets" or "cascades"."""
+    if over_a_supernet(experiment):
+        return "supernets"
+    return "cascades" if any(experiment in family.EXPERIMENTS for family in _CASCADES) else "profiles"
+
+
 def laboratory_of(
     experiment: Experiment, small: bool = False, timing: Path = PAPER, recordings: Path = RECORDED
-) -> Lab | SuperLab:
-    """What the family of this experiment works with: those over a supernet have times of their own, and no `timing`.
-    Raises DataUnavailable where a recording is missing."""
-    if over_a_supernet(experiment):
+) -> Laboratory:
+    """What the family of this experiment works with: only those over profiles look at `timing`, the others have times
+    of their own. Raises DataUnavailable where a recording is missing."""
+    kind = kind_of(experiment)
+    if kind == "supernets":
         return super_laboratory(small, recordings)
+    if kind == "cascades":
+        return cascade_laboratory(small, recordings)
     return laboratory(small, timing, recordings)
 
 
 def run(
     experiment: Experiment,
-    lab: Lab | SuperLab,
+    lab: Laboratory,
     seeds: int | None = None,
     small: bool = False,
     progress: Progress = lambda done, whole: None,

@@ -116,12 +116,17 @@ def divided(box: Box, answered: Mapping[str, Answered], profiled: Mapping[str, B
 
 def a_division(box: Box, answered: Mapping[str, Answered], which: str, seed: int) -> Division:
     """`which`: SPLIT, DEMO or REVERSE; chance is in the first alone."""
+    if which == SPLIT:
+        return divided(box, answered, drawn(answered, seed))
+    return divided(
+        box, answered, {name: own.test if which == REVERSE else ~own.test for name, own in answered.items()}
+    )
+
+
+def drawn(answered: Mapping[str, Answered], seed: int) -> dict[str, Bools]:
+    """bool [N] for each application: which samples are profiled in the split of this seed."""
     rng = np.random.default_rng([_SPLIT, seed])
-    profiled: dict[str, Bools] = {}
-    for name, own in answered.items():
-        drawn = halves(own.labels, own.groups, rng)
-        profiled[name] = drawn if which == SPLIT else own.test if which == REVERSE else ~own.test
-    return divided(box, answered, profiled)
+    return {name: halves(own.labels, own.groups, rng) for name, own in answered.items()}
 
 
 @lru_cache(maxsize=2)

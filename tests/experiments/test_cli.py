@@ -37,7 +37,7 @@ def test_the_list_has_every_figure(capsys):
         f"horizon-{which}"
         for which in (
             *("gap", "remains", "guard", "deciding", "realised", "events", "awareness", "beliefs"),
-            *("escalation", "trust", "shift", "weights", "splits"),
+            *("escalation", "trust", "shift", "weights", "splits", "live"),
         )
     }
     wanted |= {

@@ -62,23 +62,25 @@ _STREAM = 83
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """The demo's repository, prepared once; `folder` goes with it. `rate`: requests a second that everybody gets."""
+    """The demo's repository, prepared once; `folder` goes with it. `rate`: requests a second for everybody. `quick`:
+    profiled with few repeats."""
 
     folder: TemporaryDirectory[str]
     root: Path
     settings: ServerSettings
     rate: float
+    quick: bool
 
 
 @lru_cache(maxsize=1)
-def shop() -> Shop:
+def shop(quick: bool) -> Shop:
     """Prepared and profiled on the demo's own division, whose best variants say what an overload is. Raises
     DataUnavailable where a package with data is missing."""
     folder = TemporaryDirectory(prefix="peekserve-live-")
     root = Path(folder.name) / "repository"
     prepare(root, list(NAMES))
     settings, _ = read_settings(root, os.environ)
-    applications = _profiled(root, settings)
+    applications = _profiled(root, settings, quick)
     _, answered = shipped()
     buckets = {
         name: (
@@ -88,7 +90,11 @@ def shop() -> Shop:
     }
     device = lay_out(settings).slots[0].device
     return Shop(
-        folder, root, settings, OVERLOAD * capacity(applications, device, shares_of(sorted(NAMES)), buckets)
+        folder,
+        root,
+        settings,
+        OVERLOAD * capacity(applications, device, shares_of(sorted(NAMES)), buckets),
+        quick,
     )
 
 
@@ -119,7 +125,7 @@ def workload(where: Shop, seconds: float, seed: int) -> Workload:
     _, answered = shipped()
     for name, profiled in drawn(answered, seed).items():
         divide(where.root / name, answered[name], profiled)
-    applications = _profiled(where.root, where.settings)
+    applications = _profiled(where.root, where.settings, where.quick)
     labelled = {
         name: read_labelled(where.root / name / "test.npz", app) for name, app in applications.items()
     }
@@ -129,9 +135,11 @@ def workload(where: Shop, seconds: float, seed: int) -> Workload:
     return Workload(applications, labelled, arrivals)
 
 
-def _profiled(root: Path, settings: ServerSettings) -> Mapping[str, Application]:
+def _profiled(root: Path, settings: ServerSettings, quick: bool) -> Mapping[str, Application]:
     # In a process of its own: it prints, and binds itself to cores.
-    command = [sys.executable, "-m", "peekserve.cli.main", "profile", str(root), "--json"]
+    command = [sys.executable, "-m", "peekserve.cli.main", "profile", str(root), "--json"] + [
+        "--quick"
+    ] * quick
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
     device = lay_out(settings).slots[0].device
     with open_store(root, settings) as store:
@@ -165,9 +173,9 @@ def turns(seed: int) -> Sequence[Contender]:
     return (*ENTRANTS[first:], *ENTRANTS[:first])
 
 
-def job(seconds: float) -> Job:
+def job(seconds: float, quick: bool = False) -> Job:
     def played(seed: int) -> list[Row]:
-        where = shop()
+        where = shop(quick)
         offered = workload(where, seconds, seed)
         front = lay_out(where.settings).front
         return [

@@ -13,7 +13,11 @@ PeekserveError
 ├── AlreadyConfirmed        feedback on a row whose true class is known
 ├── NotWanted               data that nobody waits for (any more)
 ├── TooFast                 more comes than can be taken; nothing was stored
+│   └── RateLimited         ... from this client
+├── Unauthenticated         no key, or one that is not known
+├── Forbidden               a key that is not good for this
 ├── NotReady                known, but not (yet) able to serve
+├── TooSlow                 a body that does not come to its end
 ├── TooLarge                a limit in bytes or rows was passed
 ├── InvalidConfiguration    a file or a flag says something that cannot be
 ├── InvalidModel            a model file that cannot be used
@@ -80,8 +84,28 @@ class TooFast(PeekserveError):
     """More than can be taken now; nothing of it was stored. Later may do."""
 
 
+class RateLimited(TooFast):
+    """A client asks more often than it may. `wait_s`: until it may again."""
+
+    def __init__(self, sentence: str, wait_s: float) -> None:
+        super().__init__(sentence)
+        self.wait_s = wait_s
+
+
+class Unauthenticated(PeekserveError):
+    """No key, or one that is not known here."""
+
+
+class Forbidden(PeekserveError):
+    """A key that is known and lacks the scope."""
+
+
 class NotReady(PeekserveError):
     """Registered, but not able to serve at this moment."""
+
+
+class TooSlow(PeekserveError):
+    """A request whose body does not come to its end."""
 
 
 class TooLarge(PeekserveError):

@@ -8,12 +8,18 @@ import pytest
 
 from peekserve.applications.direct import class_names, declaration, session
 from peekserve.applications.prepare import HOME, prepare
+from peekserve.config import Severity
+from peekserve.errors import DataUnavailable
+from peekserve.registry.application import look_into
 from peekserve.registry.repository import read_repository
+from peekserve.supernets import packed
 from peekserve.supernets.space import Subnet
 from peekserve.supernets.storage import read_arrays, read_description
 
 SHIPPED = sorted(path.parent for path in HOME.glob("*/supernets/*/supernet.json"))
 NAMES = [f"{path.parents[1].name}/{path.name}" for path in SHIPPED]
+# As docs/supernets.md adds it.
+TOKENS = "  tokens: {path: tokens, inputs: {clip: {name: x}}, output: {name: logits, form: logits}}\n"
 each = pytest.mark.parametrize("place", SHIPPED, ids=NAMES)
 
 
@@ -70,12 +76,47 @@ def test_every_offered_subnet_answers(place: Path):
             assert supernet(rows).shape == (2, len(found.classes))
 
 
-def test_a_prepared_repository_has_the_supernet_when_it_is_asked_for(tmp_path):
-    pytest.importorskip("sklearn")
-    prepare(tmp_path, ["digits"], supernets=True)
-    found = read_repository(tmp_path)
+DECLARED = sorted(path.parent.parent.name for path in HOME.glob("*/supernets/supernets.yaml"))
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_what_is_declared_comes_with_graphs_exported_from_these_very_weights(name: str):
+    place = HOME / name / "supernets" / "wide"
+    found = read_description(place)
+    assert set(packed.graphs(place)) == {one.name for one in found.offered}
+    assert packed.read_layout(packed.weights_of(place)).made_of == found.files["weights.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["digits", "ecg", "keywords"])
+def test_a_prepared_repository_has_the_supernet_when_it_is_asked_for(name: str, tmp_path: Path):
+    try:
+        prepare(tmp_path, [name], supernets=True)
+    except DataUnavailable as absent:
+        pytest.skip(str(absent))
+    found = read_repository(tmp_path, look_into)
+    assert [str(p) for p in found.problems if p.severity is Severity.ERROR] == []
     subnets = [v for v in found.applications[0].variants if v.subnet]
-    offered = read_description(tmp_path / "digits" / "wide").offered
+    offered = read_description(tmp_path / name / "wide").offered
     assert sorted(v.name for v in subnets) == sorted(f"wide.{o.name}" for o in offered)
     assert len({v.weights for v in subnets}) == 1
-    assert {v.name for v in found.applications[0].variants} > {"linear", "mlp", "cnn", "committee"}
+    own = {path.stem for path in (HOME / name / "models").glob("*.onnx")}
+    assert {v.name for v in found.applications[0].variants if not v.subnet} == own
+
+
+def test_weights_without_graphs_come_along_and_are_exported_where_torch_is(tmp_path: Path):
+    pytest.importorskip("torch")
+    from peekserve.supernets.export import export
+    from peekserve.supernets.storage import load
+
+    try:
+        prepare(tmp_path, ["keywords"], supernets=True)
+    except DataUnavailable as absent:
+        pytest.skip(str(absent))
+    place = tmp_path / "keywords" / "tokens"
+    offered = read_description(place).offered
+    export(load(place), [one.subnet for one in offered], place)
+    with (place.parent / "application.yaml").open("a") as declaration:
+        declaration.write(TOKENS)
+    (app,) = read_repository(tmp_path, look_into).sound().applications
+    assert [v.subnet for v in app.variants if v.name.startswith("tokens.")] == [one.name for one in offered]
+    assert len({v.weights for v in app.variants if v.subnet}) == 2

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from peekserve.cli.assembly import as_sneakpeek, lay_out, misplaced, scheduler_spec
+from peekserve.cli.assembly import as_sneakpeek, scheduler_spec
 from peekserve.core.spec import SchedulerSpec
 from peekserve.domain.application import Application, OnMiss, PeekSpec, Variant
 from peekserve.domain.profile import Calibration
 from peekserve.errors import InvalidConfiguration
-from peekserve.registry.settings import PolicySettings, ServerSettings, Slot
+from peekserve.registry.settings import PolicySettings, ServerSettings
 from tests.sim.test_gears import a_plan
 
 CALIBRATION = Calibration(((0.7, 0.3), (0.2, 0.8)), 0.5, 5.0, (0.1, 0.5, 0.9), (0.5, 0.5), 90, 0.7, 0.5)
@@ -67,14 +67,6 @@ def test_escalation_that_could_never_be_is_said_before_anything_starts(settings,
 def test_the_gain_of_an_escalation_reaches_the_scheduler():
     assert scheduler_spec(ServerSettings(escalate_gain=0.1)).escalate_gain == 0.1
     assert scheduler_spec(ServerSettings()).escalate_gain == SchedulerSpec().escalate_gain
-
-
-@pytest.mark.parametrize(("workers", "told"), [(("w0", "w1"), 0), (("w0",), 1), (("cpu-0", "cpu-1"), 1)])
-def test_a_plan_for_other_workers_is_named(workers, told):
-    layout = lay_out(ServerSettings(workers=tuple(Slot(name) for name in workers)))
-    sentences = list(misplaced({"app": a_plan()}, layout))
-    assert len(sentences) == told
-    assert all("is for w0, w1 and the workers here are " + ", ".join(workers) in one for one in sentences)
 
 
 def test_nobody_looks_first_for_a_policy_that_goes_by_its_plan():

@@ -1,6 +1,7 @@
 """`peekserve supernet`: from a folder with labelled data and a recipe to graphs that ONNX Runtime answers from."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -128,9 +129,89 @@ def test_a_wrong_recipe_is_told_with_its_line(folder: Path, line: str, instead: 
         read_recipe(folder / "wide.yaml", outline(folder))
 
 
+def test_rows_change_as_the_recipe_says_and_so_do_those_of_the_statistics(folder: Path):
+    output("train", folder, "wide", "--epochs", 1)
+    output("calibrate", folder, "wide", "--subnets", "d1-1.w50")
+    (folder / "other.yaml").write_text(RECIPE + "augment: {shift: 2, level: 3}\nper_class: 20\n")
+    assert output("train", folder, "other", "--epochs", 1)["steps"] == 1  # 60 rows at most, in batches of 64
+    output("calibrate", folder, "other", "--subnets", "d1-1.w50")
+    of_plain, of_changed = (
+        read_arrays(folder / name, read_description(folder / name))["norm/d1-1.w50/stem.norm/var"]
+        for name in ("wide", "other")
+    )
+    assert (of_changed > 1.5 * of_plain).any(), "the level of a row varies, and with it all that follows"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("augment: {shft: 2}", r"wide\.yaml:\d+: augment: unknown key 'shft'; did you mean 'shift'"),
+        ("augment: {noise: -1}", r"wide\.yaml:\d+: augment\.noise: -1 is not 0 or more"),
+        (f"augment: {{shift: {LENGTH}}}", f"shift {LENGTH}, of rows .*: less than the {LENGTH} places"),
+        ("per_class: 0", r"wide\.yaml:\d+: per_class: 0 is not 1 or more"),
+    ],
+)
+def test_an_augmentation_that_cannot_be_is_told(folder: Path, line: str, said: str):
+    (folder / "wide.yaml").write_text(RECIPE + line + "\n")
+    with pytest.raises(InvalidConfiguration, match=said):
+        output("train", folder, "wide")
+
+
+def test_a_training_goes_on_from_its_checkpoint_and_leaves_none(folder: Path):
+    kept = folder / "checkpoint"
+    output("train", folder, "whole", "--recipe", folder / "wide.yaml")
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted(folder, kept)
+    assert kept.is_file()
+    np.savez(folder / "fewer.npz", row=ROWS[:64, 0], labels=LABELS[:64])
+    with pytest.raises(InvalidModel, match=r"another training: training data sha256 .*192 rows .*64 rows"):
+        output("train", folder, "wide", "--checkpoint", kept, "--train", folder / "fewer.npz")
+    (folder / "wide.yaml").write_text(RECIPE + "augment: {noise: 0.1}\n")
+    with pytest.raises(InvalidModel, match=r"another training: augment none, here noise 0\.1"):
+        output("train", folder, "wide", "--checkpoint", kept)
+    (folder / "wide.yaml").write_text(RECIPE)
+    output("train", folder, "wide", "--checkpoint", kept)
+    assert (folder / "wide" / WEIGHTS).read_bytes() == (folder / "whole" / WEIGHTS).read_bytes()
+    assert not kept.exists(), "another training begins anew"
+
+
+def _interrupted(folder: Path, kept: Path) -> None:
+    """The training of `wide`, up to its second epoch."""
+    from peekserve.cli import supernets as command
+    from peekserve.supernets import operators, train
+
+    recipe = read_recipe(folder / "wide.yaml", app := outline(folder))
+    rows, labels = command.labelled_rows(folder / "train.npz", app, recipe)
+    train.seeded(1)
+    sizes = {**recipe.sizes, "shape": list(rows.shape[1:]), "classes": 3, "blocks": list(recipe.space.depths)}
+    supernet = operators.Supernet(command.networks.build("conv1d", sizes), recipe.space)
+
+    def seen(progress: train.Progress) -> None:
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+
+    checkpoint = command._checkpoint(kept, recipe, app, rows, labels)
+    train.train(
+        supernet, command._epochs(recipe, rows, labels), recipe.epochs, 1, recipe.peak, seen, checkpoint
+    )
+
+
+def test_people_see_how_far_both_ends_came(folder: Path):
+    done = CliRunner().invoke(app, ["supernet", "train", str(folder), "wide"], env={"COLUMNS": "150"})
+    assert re.search(r"d1-1\.w50 .*\n.*d2-1\.w100", done.stdout), done.stdout
+    assert "loss, epoch 1" in done.stdout
+    assert "Next: peekserve supernet pareto" in done.stdout
+
+
 def test_sizes_that_are_missing_are_told(folder: Path):
     (folder / "wide.yaml").write_text(RECIPE.replace("channels: [8, 12], ", ""))
     with pytest.raises(InvalidConfiguration, match=r"missing .*channels"):
+        output("train", folder, "wide")
+
+
+def test_an_even_kernel_is_told_as_one(folder: Path):
+    (folder / "wide.yaml").write_text(RECIPE.replace("stem_kernel: 5", "kernel: 4"))
+    with pytest.raises(InvalidConfiguration, match="kernel 4: odd, as blocks add"):
         output("train", folder, "wide")
 
 

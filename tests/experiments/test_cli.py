@@ -47,6 +47,10 @@ def test_the_list_has_every_figure(capsys):
             *("ramps", "policies", "faults", "scaling", "oracle", "horizon", "live"),
         )
     }
+    wanted |= {
+        f"cascadeserve-{which}"
+        for which in ("cost", "exhaustive", "devices", "traces", "ablations", "horizon", "live")
+    }
     assert {one["name"] for one in told} == wanted
     assert all(one["claims"] for one in told)
 
@@ -122,7 +126,7 @@ def test_the_page_shows_what_was_measured(where):
     assert markdown(summaries) in (DOCS / "sneakpeek.md").read_text()
 
 
-@pytest.mark.parametrize("family", ["horizon", "superserve"])
+@pytest.mark.parametrize("family", ["horizon", "superserve", "cascadeserve"])
 def test_so_do_the_other_pages(family):
     assert markdown(read_summaries(DOCS / family)) in (DOCS / f"{family}.md").read_text()
 

@@ -27,7 +27,7 @@ from peekserve.experiments.superserve.entrants import (
 from peekserve.experiments.superserve.grid import LARGEST, SMALLEST, Bursty, Functions, Ramp
 from peekserve.experiments.superserve.lab import Timings, read_timings, super_laboratory
 from peekserve.experiments.superserve.live import slowed
-from peekserve.experiments.superserve.serving import served, tables
+from peekserve.experiments.superserve.serving import CARRIED, carried, served, tables
 from peekserve.experiments.superserve.timing import alternated
 from peekserve.experiments.superserve.versus import points_gained, times_attained
 from peekserve.experiments.superserve.worlds import (
@@ -35,8 +35,10 @@ from peekserve.experiments.superserve.worlds import (
     MAX_BATCH,
     WORKERS,
     curve_of,
+    knowing,
     met_of,
     play,
+    pool,
     profiled,
     requests,
     world_of,
@@ -104,6 +106,25 @@ def test_profiles_are_of_validation_and_answers_of_test_samples():
         )
 
 
+def test_without_a_peek_what_is_believed_of_a_row_is_the_profile():
+    """The prior is that of the validation labels: so `horizon`, which believes of rows, knows what slackfit does."""
+    for name in ("ecg", "keywords"):
+        app = world_of(LAB, name).application
+        belief = np.array(app.prior) / sum(app.prior)
+        for variant in app.variants:
+            assert belief @ variant.quality.recall == pytest.approx(profiled(variant), abs=0.005)
+
+
+def test_who_is_told_knows_of_each_subnet_what_it_attains_on_the_samples_that_are_drawn():
+    world = world_of(LAB, "ecg")
+    told, own = knowing(world, 3), pool(world, 3)
+    for variant in (*told.application.variants, told.alone["separate.d1-1-1.w25"]):
+        right = world.recorded.scores[variant.name].argmax(axis=1) == world.recorded.labels
+        assert profiled(variant) == pytest.approx(right[own].mean())
+    at = np.linspace(0.0, 0.1, 30)
+    assert requests(told, at, 3) == requests(world, at, 3)
+
+
 def test_every_seed_draws_its_own_requests_and_the_same_ones_again():
     world = world_of(LAB, "ecg")
     at = np.linspace(0.0, 0.1, 30)
@@ -151,7 +172,7 @@ def test_rates_are_shares_of_a_capacity():
     assert last / first == pytest.approx(2.4 / 1.25, rel=0.3)
     short = Functions(LARGEST, 1.0, 4).instants(world, 1.0, rng)
     assert 0.0 < short[-1] < 4 * grid.MINUTE_S
-    assert len({c.name for c in (*grid.BURSTY, *grid.RAMPS, *grid.TRACES)}) == 15 + 6 + 2
+    assert len({c.name for c in (*grid.BURSTY, *grid.RAMPS, *grid.TRACES)}) == 15 + 5 + 2
 
 
 def test_live_runs_are_the_same_world_slowed():
@@ -227,12 +248,21 @@ def test_what_is_read_off_the_recordings(name):
 def test_what_is_told_of_loads(experiment, cells):
     """Of one short trace, told as if it were every cell's: the traces themselves are the other tests' matter."""
     light = Bursty(LARGEST, 0.2, 0.6, 2.0)
-    rows = served(LAB, "ecg", light, lambda world: [*everyone(world), *ours.WHO[4:]])(0)
+    rows = served(LAB, "ecg", light, lambda world: [*everyone(world), *ours.WHO[2:]])(0)
     table = Table([{**row, "cell": cell} for cell in cells for row in rows])
     measured = whole(table, experiment)
     if experiment.name == "superserve-bursty":
         assert measured["bursty-in-time-drain"] >= 0.99
         assert {len(line) for line in tables(table)[1]} == {9}
+
+
+def test_what_the_smallest_subnet_can_carry_is_known_before_anybody_serves():
+    light, heavy = Bursty(LARGEST, 0.2, 0.6, 2.0), Bursty(SMALLEST, 1.0, 2.0, 2.0)
+    rows = [row for cell in (light, heavy) for row in served(LAB, "ecg", cell, lambda world: [SLACKFIT])(0)]
+    by_cell = {row["cell"]: row for row in rows}
+    assert by_cell[heavy.name]["at_least"] <= by_cell[heavy.name]["at_most"] < CARRIED
+    assert by_cell[light.name]["at_least"] == 1.0
+    assert carried(Table(rows)) == [{"application": "ecg", "cell": light.name}]
 
 
 def test_everybody_serves_the_same_requests():

@@ -25,10 +25,11 @@ class Strict:
     """An estimator that lets a cascade pass up to a stated cost per second, and waits to be asked."""
 
     carries: float
-    asked: list[tuple[str, float, tuple[int, ...]]] = field(default_factory=list)
+    asked: list[tuple[str, float, tuple[int, ...], str]] = field(default_factory=list)
 
     def estimate(self, work) -> Estimate:
-        self.asked.append((work.judged.cascade.name, work.rate, work.queues))
+        spread = str(sorted((s, sorted(d.items())) for s, d in work.balance.shares.items()))
+        self.asked.append((work.judged.cascade.name, work.rate, work.queues, spread))
         fits = work.judged.cost_s * work.rate <= self.carries
         return Estimate(0.01 if fits else 9.0, work.judged.cascade.stages[-1])
 
@@ -172,7 +173,7 @@ def test_a_latency_that_nothing_meets_says_the_best_that_can_be_had():
     fault = plan(a_problem("p95=1ms"))
     assert fault.part is Part.QUEUES
     assert fault.best == pytest.approx(0.002)
-    assert "tiny answers 95% within 2.0 ms at best, and the goal is 1 ms" in str(fault)
+    assert "tiny answers 95% within 2 ms at best, and the goal is 1 ms" in str(fault)
 
 
 def test_an_accuracy_that_nothing_meets_says_the_best_that_can_be_had():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peekserve.domain.gears import Expected, Gear, GearPlan, Holding, Planned, Share
+from peekserve.domain.gears import Crowd, Expected, Gear, GearPlan, Holding, Planned, Share, crowded
 from peekserve.errors import InvalidConfiguration
 from peekserve.policies.base import Switches
 from peekserve.policies.gearbox import Gearbox
@@ -174,6 +174,19 @@ def test_a_row_that_is_seen_often_counts_once():
     assert box.rate == pytest.approx(3 / 0.19, rel=1e-3)
 
 
+def test_a_row_whose_peek_came_first_counts_when_it_is_seen():
+    """It came in a period that is over by the time it may be planned, and goes out of sight while it runs."""
+    box = a_box()
+    box.see([0.01])
+    shift(box, 0.11)
+    box.see([0.01, 0.105])
+    shift(box, 0.22)
+    assert box.rate == pytest.approx(1 / 0.11, rel=1e-3)
+    box.see([0.105])
+    shift(box, 0.33)
+    assert box.rate == 0.0
+
+
 @given(st.lists(st.floats(0.0, 10.0), min_size=1, max_size=40))
 def test_every_arrival_counts_once_however_often_it_is_seen(instants):
     box, waiting, total = a_box(), sorted(instants), 0.0
@@ -219,7 +232,7 @@ def test_nothing_waits_or_nobody_is_free():
 
 
 def test_it_needs_a_plan():
-    with pytest.raises(InvalidConfiguration, match="make one with peekserve plan"):
+    with pytest.raises(InvalidConfiguration, match="peekserve plan makes one"):
         Gears(Switches())
     with pytest.raises(InvalidConfiguration, match="no plan for 'lane1', only for lane0"):
         gears().plan(a_view([LANE, LANE], [a_row(lane=1)]))
@@ -240,3 +253,52 @@ def test_what_the_plan_places_nowhere_runs_anywhere_for_who_asks_for_it():
     policy = Gears(Switches(), {"lane0": replace(plan, placement=held)})
     pinned = a_row(allowed=(False, True))
     assert batches(policy, a_view([LANE], [pinned])) == [(0, "large", (0,))]
+
+
+# ---- when to ask again ----
+
+
+def test_what_is_left_of_a_queue_is_asked_about_when_it_can_wait_no_longer():
+    """Eight of nine rows run on the one free device; the ninth waits for two more, and until its last instant."""
+    policy = gears(a_gear(stages=("small",), queues=(3,)))
+    plan = policy.plan(a_view([LANE], [a_row()] * 9))
+    assert [len(batch.rows) for batch in plan.batches] == [8]
+    assert plan.again_at == pytest.approx(NOW + 1.0 - 0.01)
+
+
+def test_what_waits_for_a_device_is_asked_about_when_one_should_be_free():
+    plan = gears(a_gear(stages=("small",))).plan(a_view([LANE], [a_row()] * 12))
+    assert plan.again_at == pytest.approx(NOW + 0.01 + 7 * 0.003)
+
+
+def test_the_guard_is_on_unless_it_is_switched_off():
+    (batch,) = gears().plan(a_view([LANE], [a_row()])).batches
+    assert batch.stop.guard
+
+
+# ---- plans ----
+
+
+def test_a_plan_has_a_share_of_its_devices():
+    assert a_plan().share == 1.0
+    for share in (0.0, 1.5):
+        with pytest.raises(InvalidConfiguration, match="above 0 and up to 1, not"):
+            replace(a_plan(), share=share)
+
+
+def test_one_gear_of_a_plan_serves_every_load():
+    only = a_plan(LOW, HIGH).only(1)
+    assert [(g.low, g.high, g.stages) for g in only.gears] == [(0.0, 1e6, ("small",))]
+    with pytest.raises(InvalidConfiguration, match="'lane0' has gears 0 to 1, and no gear 2"):
+        a_plan(LOW, HIGH).only(2)
+
+
+def test_plans_that_ask_for_more_of_a_device_than_there_is_are_found():
+    whole, half = a_plan(on=("a", "b")), replace(a_plan(on=("b", "c")), share=0.5)
+    assert crowded({"one": whole}) == ()
+    assert crowded({"two": half, "one": whole}) == (Crowd("b", ("one", "two"), 1.5),)
+    assert crowded({"one": half, "two": half}) == ()
+    third = replace(whole, share=1 / 3)
+    assert crowded({"one": third, "two": third, "three": third}) == ()
+    nothing = replace(whole, placement=tuple(replace(held, weights=()) for held in whole.placement))
+    assert crowded({"one": whole, "two": nothing}) == ()

@@ -29,7 +29,7 @@ FAMILY = [
 ]
 
 # One variant is stated, or the cheapest is taken: there is nothing for awareness to choose.
-CHOOSE_NOTHING = {"clipper", "infaas"}
+CHOOSE_NOTHING = {"clipper", "dynba", "infaas"}
 
 random_views = st.builds(
     a_random_view,

@@ -13,7 +13,7 @@ from peekserve.domain.utility import Penalty
 from peekserve.errors import InvalidConfiguration
 from peekserve.policies import REMEMBERING, Switches, make
 from peekserve.policies.base import View
-from peekserve.policies.slackfit import buckets, front
+from peekserve.policies.slackfit import buckets, front, lost
 from tests.policies import supernet
 from tests.policies.supernet import FRONT, GROWS, MOST
 from tests.policies.views import NOW, a_lane, a_random_view, a_row, a_view, a_worker, takes
@@ -260,6 +260,35 @@ def test_rows_of_other_lanes_are_in_the_queue_that_is_drained():
     many = a_view([TWO, other], [a_row(0, due=0.06), *(a_row(1, due=0.5) for _ in range(8))])
     assert choices(make("slackfit", drain=0.5).plan(few))[0] == (1, 1)
     assert choices(make("slackfit", drain=0.5).plan(many))[0] == (0, 1)
+
+
+def test_heads_in_the_way_of_full_batches_are_passed_over_where_more_would_be_lost_with_them():
+    """In 16 ms the small subnet answers two of four, and the twelve behind them are due before three more fours end."""
+    late, behind = [a_row(due=0.016) for _ in range(2)], [a_row(due=0.077) for _ in range(12)]
+    plan = make("slackfit", drain=0.5).plan(a_view([TWO], [*late, *behind]))
+    assert [b.rows for b in plan.batches] == [(2, 3, 4, 5), (6, 7, 8, 9), (10, 11, 12, 13)]
+    assert plan.refuse == (0, 1)
+    # Nothing behind them is lost: they have their short batch.
+    room = make("slackfit", drain=0.5).plan(a_view([TWO], [*late, *behind[:4]]))
+    assert room.batches[0].rows == (0, 1)
+    # Nor is anybody passed over by the paper's rule.
+    assert make("slackfit").plan(a_view([TWO], [*late, *behind])).batches[0].rows == (0, 1)
+
+
+@given(
+    st.lists(st.integers(1, 60), max_size=12), st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    st.integers(1, 3),
+)  # fmt: skip
+def test_what_a_queue_loses_is_what_a_plain_count_finds(due, steps, sharing: int):
+    latency_s = np.cumsum([0, *steps]).astype(float)
+    rows, at_s, gone = sorted(map(float, due)), 0.0, 0
+    while rows:
+        size = max((k for k in range(1, len(latency_s)) if at_s + latency_s[k] <= rows[0]), default=0)
+        if not size:
+            rows, gone = rows[1:], gone + 1
+            continue
+        rows, at_s = rows[size * sharing :], at_s + latency_s[size]
+    assert lost(np.array(sorted(map(float, due))), 0.0, latency_s, sharing) == gone
 
 
 # ---- the others ----

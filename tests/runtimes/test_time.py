@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from peekserve.clock import ManualClock, WallClock
-from peekserve.errors import BackendError, ProfileMissing
+from peekserve.errors import BackendError, DataUnavailable, ProfileMissing
 from peekserve.runtimes.paced import PacedRuntime
 from peekserve.runtimes.scripted import DrawnAnswers, RecordedAnswers, ScriptedRuntime
 from peekserve.runtimes.spec import RuntimeSpec
@@ -69,6 +69,18 @@ def test_recorded_answers_are_looked_up_by_sample():
     runtime.load(a_variant("other"), CLASSES)
     with pytest.raises(BackendError, match=r"'other', only of \['linear'\]"):
         runtime.run(a_variant("other"), CLASSES, asked)
+
+
+def test_a_worker_is_told_by_a_file_what_models_said(tmp_path):
+    path = tmp_path / "said.npz"
+    recorded = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
+    RecordedAnswers({"linear": recorded}, index="sample").write(path)
+    runtime = RuntimeSpec("scripted", answers=str(path)).make("cpu")
+    runtime.load(a_variant(), CLASSES)
+    # In full, to the last bit: a stop rule looks at how sure a model was.
+    assert np.array_equal(runtime.run(a_variant(), CLASSES, {"sample": np.array([[1.0]])}), recorded[[1]])
+    with pytest.raises(DataUnavailable, match=r"absent\.npz: there are no recorded answers"):
+        RuntimeSpec("scripted", answers=str(tmp_path / "absent.npz")).make("cpu")
 
 
 def test_a_runtime_is_made_from_plain_data():

@@ -139,3 +139,39 @@ def test_a_plan_that_does_not_hold_is_said_before_anything_runs(root, command, c
     assert done.returncode != 0
     assert why in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_check_looks_at_plans_and_what_serve_would_refuse_is_an_error(root):
+    path, settings = root / files.FILE, root / "peekserve.yaml"
+    files.write(path, {"signs": replace(a_plan(root), fingerprint="elsewhere")})
+    beside = peekserve("check", root, "--json")
+    settings.write_text("policy: gears\n")
+    served = peekserve("check", root, "--json")
+    files.write(path, {"signs": a_plan(root)})
+    good = peekserve("check", root, "--json")
+    settings.unlink()
+    path.unlink()
+    assert [one.returncode for one in (beside, served, good)] == [0, 3, 0], served.stderr
+    said = [
+        [p["what"] for p in json.loads(one.stdout)["problems"] if "plan" in p["file"]]
+        for one in (beside, served, good)
+    ]
+    assert said[0] == said[1]
+    assert "made with timings of elsewhere" in said[0][0]
+    assert said[2] == []
+
+
+def test_what_gears_are_compared_with_is_simulated_by_name(root):
+    gear = a_plan(root)
+    (only,) = gear.gears
+    single = replace(only, stages=("sure",), thresholds=(), queues=(1,), shares=only.shares[:1])
+    files.write(root / files.FILE, {"signs": gear})
+    files.write(root / "plan-model-switching.json", {"signs": replace(gear, gears=(single,))})
+    names = ("gears", "static", "model-switching", "dynba")
+    done = peekserve(
+        "simulate", root, "--policy", ",".join(names), "--rate", "20", "--seconds", "3", "--json"
+    )
+    (root / files.FILE).unlink()
+    (root / "plan-model-switching.json").unlink()
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["policies"]) == set(names)

@@ -48,9 +48,10 @@ def prepare(directory: Path, names: Sequence[str] = NAMES, supernets: bool = Fal
     """Write `directory`/NAME for each name: application.yaml, VARIANT/model.onnx, and the labelled data as npz.
 
     An npz holds one float32 array per input, `labels` and `groups` (int64), and for a ragged input also
-    `NAME_length` (int64). With `supernets`, those that come with it are declared and written, too. Raises
-    UnknownApplication, or DataUnavailable where a package of the extra `peekserve[demo]`, a data set's file, or a model
-    that is trained beside its data is missing; nothing is written then.
+    `NAME_length` (int64). With `supernets`, those that come with it are written, too, and those with exported graphs
+    are declared; the others wait for `peekserve supernet export` (docs/supernets.md). Raises UnknownApplication, or
+    DataUnavailable where a package of the extra `peekserve[demo]`, a data set's file, or a model that is trained beside
+    its data is missing; nothing is written then.
     """
     for name in names:
         if name not in ALL:
@@ -80,7 +81,7 @@ def prepare(directory: Path, names: Sequence[str] = NAMES, supernets: bool = Fal
 def _add_supernets(home: Path, place: Path) -> None:
     with (place / "application.yaml").open("a") as declaration:
         declaration.write((home / SUPERNETS).read_text())
-    for folder in sorted(path for path in home.iterdir() if (path / "subnets").is_dir()):
+    for folder in sorted(path.parent for path in home.glob("*/supernet.json")):
         shutil.copytree(folder, place / folder.name, ignore=shutil.ignore_patterns("separate", "*.md"))
 
 

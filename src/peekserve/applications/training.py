@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from peekserve.supernets.train import SMOOTHING, Batch, Epoch, one_cycle, seeded, shuffled
+from peekserve.supernets.train import SMOOTHING, Batch, Epoch, as_seen, one_cycle, seeded, shuffled
 
-__all__ = ["OPSET", "Batch", "Epoch", "export", "fit", "seeded", "shuffled"]
+__all__ = ["OPSET", "Batch", "Epoch", "as_seen", "export", "fit", "seeded", "shuffled"]
 
 OPSET = 17
 

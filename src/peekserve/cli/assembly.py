@@ -26,10 +26,9 @@ from peekserve.live.keeping import Keeper
 from peekserve.peeking.base import Results
 from peekserve.peeking.peeker import Peeker
 from peekserve.peeking.staging import LocalStage, Staging
-from peekserve.planner import plan as files
 from peekserve.policies import PLANNED
 from peekserve.policies.base import Switches
-from peekserve.profiling.device import fingerprint, fingerprint_of
+from peekserve.profiling.device import fingerprint_of
 from peekserve.profiling.measure import Effort, measure_timing
 from peekserve.registry.labelled import Labelled, bucketed, read_labelled
 from peekserve.registry.peeks import peek_of
@@ -183,38 +182,6 @@ def sample_inputs(application: Application, labelled: Labelled | None) -> list[I
 def labelled_of(path: str, application: Application) -> Labelled | None:
     """An application's labelled data, or None where the file is not there."""
     return read_labelled(Path(path), application) if path and Path(path).is_file() else None
-
-
-def gear_plans(root: Path, applications: Iterable[Application]) -> dict[str, GearPlan]:
-    """The repository's gear plans, one for each of these applications.
-
-    Raises InvalidConfiguration where there is none or its models have changed, and ProfileMissing where it was made
-    with timings of another device; each says what to do.
-    """
-    path = root / files.FILE
-    found = files.read(path)
-    plans: dict[str, GearPlan] = {}
-    for app in applications:
-        if app.name not in found:
-            raise InvalidConfiguration(
-                f"{path}: no gear plan for {app.name!r}: make one with "
-                f"peekserve plan {root} {app.name} --slo p95=... --qps-max ..."
-            )
-        files.check(found[app.name], app, fingerprint())
-        plans[app.name] = found[app.name]
-    return plans
-
-
-def misplaced(plans: Mapping[str, GearPlan], layout: Layout) -> Iterator[str]:
-    """A sentence for each gear plan whose devices are not the workers that there are."""
-    here = [slot.name for slot in layout.slots]
-    for name, plan in plans.items():
-        planned = [held.device for held in plan.placement]
-        if set(planned) != set(here):
-            yield (
-                f"{name}: its gear plan is for {', '.join(planned)} and the workers here are {', '.join(here)}: what "
-                "it expects will not hold; name them so, or plan again without --devices"
-            )
 
 
 def scheduler_spec(settings: ServerSettings, plans: Mapping[str, GearPlan] | None = None) -> SchedulerSpec:

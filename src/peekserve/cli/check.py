@@ -5,6 +5,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
+from peekserve.cli.planned import check_plans
 from peekserve.cli.terminal import console
 from peekserve.config import Severity
 from peekserve.registry.check import check as examine
@@ -12,7 +13,7 @@ from peekserve.registry.check import check as examine
 
 def check(root: Path, as_json: bool) -> int:
     """Print the problems; 3 when one is an error."""
-    problems = examine(root, os.environ)
+    problems = [*examine(root, os.environ), *check_plans(root, os.environ)]
     errors = sum(p.severity is Severity.ERROR for p in problems)
     if as_json:
         print(json.dumps({"errors": errors, "problems": [asdict(p) for p in problems]}))

@@ -11,10 +11,12 @@ from peekserve.live.confirming import Confirmations
 from peekserve.live.driver import LiveDriver
 from peekserve.peeking.stage import Stage
 from peekserve.registry.settings import ServerSettings
+from peekserve.server.access import Access
 from peekserve.server.accounting import Accounts
 from peekserve.server.describe import Descriptions
 from peekserve.server.feedback import FeedbackDesk
 from peekserve.server.frontdesk import FrontDesk, Limits
+from peekserve.server.guard import Guard
 from peekserve.server.http_api import make_app
 from peekserve.server.logs import make_logger
 from peekserve.server.on_demand import OnDemand
@@ -38,6 +40,7 @@ class Doors:
         telemetry: Telemetry,
         statistics: Statistics,
         confirmations: Confirmations,
+        access: Access,
     ) -> None:
         self.log = make_logger(level=settings.log)
         desk = FrontDesk(driver, boot_id(), Limits(settings.limits.body, settings.limits.rows))
@@ -47,8 +50,10 @@ class Doors:
         self._on_demand = OnDemand(desk, accounts, settings.policy.short_circuit)
         feedback = FeedbackDesk(confirmations, driver, telemetry)
         app = make_app(desk, accounts, descriptions, self.streams, self._on_demand, feedback)
-        self._http = HttpServer(app, settings.http.host, settings.http.port)
-        self._grpc = _grpc_server(settings, desk, accounts, descriptions)
+        certificate = (settings.tls.certificate, settings.tls.key) if settings.tls else None
+        guarded = app if access.idle else Guard(app, access, accounts.turned_away("http"))
+        self._http = HttpServer(guarded, settings.http.host, settings.http.port, certificate)
+        self._grpc = _grpc_server(settings, desk, accounts, descriptions, access)
 
     async def open(self) -> dict[str, str]:
         """Take connections; the addresses in use, by door."""
@@ -71,7 +76,11 @@ def _text(address: tuple[str, int]) -> str:
 
 
 def _grpc_server(
-    settings: ServerSettings, desk: FrontDesk, accounts: Accounts, descriptions: Descriptions
+    settings: ServerSettings,
+    desk: FrontDesk,
+    accounts: Accounts,
+    descriptions: Descriptions,
+    access: Access,
 ) -> "GrpcServer | None":
     if settings.grpc is None:
         return None
@@ -80,5 +89,9 @@ def _grpc_server(
         print(why, file=sys.stderr)
         return None
     from peekserve.server.oip import GrpcServer
+    from peekserve.server.oip_guard import GrpcGuard
 
-    return GrpcServer(desk, accounts, descriptions, settings.grpc.host, settings.grpc.port)
+    guards = () if access.idle else (GrpcGuard(access, accounts.turned_away("grpc")),)
+    certificate = (settings.tls.certificate, settings.tls.key) if settings.tls else None
+    host, port = settings.grpc.host, settings.grpc.port
+    return GrpcServer(desk, accounts, descriptions, host, port, guards, certificate)

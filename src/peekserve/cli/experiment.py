@@ -20,12 +20,19 @@ from peekserve.errors import InvalidConfiguration
 from peekserve.experiments.claims import read_claims
 from peekserve.experiments.recalls import pooled, worst_table
 from peekserve.experiments.report import markdown, read_summaries
-from peekserve.experiments.run import EXPERIMENTS, Result, find, laboratory_of, over_a_supernet, run, write
+from peekserve.experiments.run import (
+    EXPERIMENTS,
+    Laboratory,
+    Result,
+    find,
+    kind_of,
+    laboratory_of,
+    run,
+    write,
+)
 from peekserve.experiments.sneakpeek.device import PAPER
-from peekserve.experiments.sneakpeek.lab import Lab
 from peekserve.experiments.sneakpeek.recording import RECORDED
 from peekserve.experiments.spec import Experiment
-from peekserve.experiments.superserve.lab import SuperLab
 
 RESULTS = Path("results")
 # This machine's own times, where somebody measured them.
@@ -72,15 +79,16 @@ def experiment(
     device = {"paper": PAPER, "here": HERE}.get(timing, Path(timing))
     # One for each family: what is learnt of the recordings is learnt once.
     labs = {
-        over: laboratory_of(first, small, device, recordings or RECORDED)
-        for over in (False, True)
-        if (first := next((e for e in chosen if over_a_supernet(e) == over), None)) is not None
+        kind: laboratory_of(
+            next(e for e in chosen if kind_of(e) == kind), small, device, recordings or RECORDED
+        )
+        for kind in dict.fromkeys(map(kind_of, chosen))
     }
     summaries = []
     for one in chosen:
         place = (out or RESULTS) / one.name if name == "all" or out is None else out
         _room_for(place)
-        result = _run_shown(one, labs[over_a_supernet(one)], seeds, small, as_json)
+        result = _run_shown(one, labs[kind_of(one)], seeds, small, as_json)
         result = write(result, place)
         summaries.append(result.summary)
         if not as_json:
@@ -90,7 +98,7 @@ def experiment(
     return 0
 
 
-def _run_shown(one: Experiment, lab: Lab | SuperLab, seeds: int | None, small: bool, quiet: bool) -> Result:
+def _run_shown(one: Experiment, lab: Laboratory, seeds: int | None, small: bool, quiet: bool) -> Result:
     """Run it under a bar with the time left."""
     with Progress(
         TextColumn(one.name),

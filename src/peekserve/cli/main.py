@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from peekserve import __version__
-from peekserve.cli import data, supernet
+from peekserve.cli import data, keys, supernet
 from peekserve.errors import InvalidConfiguration, InvalidData, InvalidModel, PeekserveError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(supernet.app, name="supernet")
+app.add_typer(keys.app, name="keys")
 
 Repo = Annotated[Path, typer.Argument(help="A folder of applications (docs/repository.md).")]
 Rate = Annotated[
@@ -146,7 +147,7 @@ def feedback(
 
 @app.command()
 def simulate(
-    repo: Repo,
+    repo: Repo | None = None,
     policy: Annotated[
         str, typer.Option(help="One policy or several, with commas.")
     ] = "lo-edf,grouped,sneakpeek,horizon",
@@ -158,9 +159,23 @@ def simulate(
     trace: Annotated[Path | None, typer.Option(help="Recorded arrivals (docs/traces.md).")] = None,
     slot: Slot = None,
     seed: Annotated[int, typer.Option(help="Of arrivals, samples and times.", min=0)] = 1,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="No repository: made-up runs in which much goes wrong.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(help="With --faults: so many runs, from --seed on.", min=1)] = 1000,
+    planted: Annotated[bool, typer.Option("--planted", help="With --faults: find known bugs.")] = False,
+    story: Annotated[Path | None, typer.Option(help="With --faults: live a written story again.")] = None,
+    out: Annotated[Path, typer.Option(help="With --faults: where short stories are written.")] = Path(),
     as_json: Json = False,
 ) -> None:
-    """Run the real scheduler in pretended time on a profiled repository."""
+    """Run the real scheduler in pretended time on a profiled repository, or with --faults (docs/testing.md)."""
+    if faults:
+        from peekserve.cli.faults import faults as live
+
+        _exit(live(seeds, seed, planted, story, out, as_json))
+        return
+    if repo is None:
+        raise typer.BadParameter("a folder of applications is needed, or --faults", param_hint="REPO")
     from peekserve.cli.simulate import simulate as run
 
     _exit(run(repo, policy.split(","), rate, seconds, seed, as_json, arrivals, trace, slot))

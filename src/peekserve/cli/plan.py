@@ -150,7 +150,7 @@ def gears(made: GearPlan) -> Table:
             " ".join(f"{share:.0%}" for share in e.reach),
             " ".join(str(queue) for queue in gear.queues),
             f"{e.accuracy:.4f} ±{e.error:.4f}",
-            f"{e.p95_s * 1e3:.1f} ms",
+            f"{e.p95_s * 1e3:.3g} ms",
             f"{e.utilisation:.0%}",
         )
     held = "; ".join(f"{h.device} holds {len(h.weights)}" for h in made.placement)

@@ -9,6 +9,8 @@
     epochs: 25
     batch: 64
     peak: 0.004                       # of the learning rate
+    augment: {shift: 3, scale: 0.1, noise: 0.01}    # how rows change from epoch to epoch (supernets/augment.py)
+    per_class: 3000                   # rows of one class in an epoch, at most
 
 `sizes` are those of `supernets.networks.build`, less what follows from the rest: `shape`, `classes`, `blocks`.
 """
@@ -27,6 +29,7 @@ from peekserve.errors import InvalidConfiguration, InvalidData
 from peekserve.registry.labelled import Labelled, read_labelled
 from peekserve.registry.tensors import input_maps, tensor_specs
 from peekserve.runtimes.mapping import apply
+from peekserve.supernets.augment import UNCHANGED, Augmentation
 from peekserve.supernets.space import ARCHITECTURES, Space
 
 _SIZES = ("channels", "kernel", "stem_kernel", "stem_stride", "width", "heads", "inner", "tokens", "front")
@@ -43,6 +46,8 @@ class Recipe:
     batch: int
     peak: float
     text: str
+    augment: Augmentation = UNCHANGED
+    per_class: int | None = None
 
     def rows(self, labelled: Labelled, path: Path) -> npt.NDArray[np.float32]:
         """float32 [n, *row], as the network reads them. Raises InvalidData where the input is not there."""
@@ -106,6 +111,8 @@ def parse_recipe(text: str, file: str, app: Application) -> Recipe:
     epochs = top.take("epochs", lambda e: e.integer(1), 20)
     batch = top.take("batch", lambda e: e.integer(2), 64)
     peak = top.take("peak", lambda e: e.number(0.0, 1.0), 4e-3)
+    augment = top.take("augment", _augmentation, UNCHANGED)
+    per_class = top.take("per_class", lambda e: e.integer(1), None)
     top.done()
     problems.raise_errors()
     if len(maps) != 1:
@@ -114,11 +121,25 @@ def parse_recipe(text: str, file: str, app: Application) -> Recipe:
         space = Space(architecture, depths, least, widths, uniform)
     except InvalidConfiguration as error:
         raise InvalidConfiguration(f"{file}: {error}") from error
-    return Recipe(space, sizes, maps[0], epochs, batch, peak, text)
+    return Recipe(space, sizes, maps[0], epochs, batch, peak, text, augment, per_class)
 
 
 def _whole(entry: Entry) -> tuple[int, ...]:
     return tuple(item.integer(1) for item in entry.items())
+
+
+def _augmentation(entry: Entry) -> Augmentation:
+    section = Section(entry)
+    shift = section.take(
+        "shift", lambda e: tuple(i.integer(0) for i in e.items()) if e.is_list else (e.integer(0),), ()
+    )
+    scale, level, drift, noise = (
+        section.take(name, lambda e: e.number(0.0), 0.0) for name in ("scale", "level", "drift", "noise")
+    )
+    gap = section.take("gap", lambda e: e.integer(0), 0)
+    mirror = section.take("mirror", Entry.boolean, False)
+    section.done()
+    return Augmentation(shift, scale, level, drift, noise, gap, mirror)
 
 
 def _sizes(entry: Entry) -> dict[str, Any]:

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from peekserve import __version__
+from peekserve.cli.admission import access_of
 from peekserve.cli.assembly import (
     Layout,
     as_sneakpeek,
-    gear_plans,
     labelled_of,
     lay_out,
-    misplaced,
     open_store,
     oversized,
     read_profiled,
@@ -29,6 +28,7 @@ from peekserve.cli.assembly import (
     state_folder,
     time_provisionally,
 )
+from peekserve.cli.planned import doubts, gear_plans
 from peekserve.domain.application import Application
 from peekserve.domain.gears import GearPlan
 from peekserve.errors import BackendError, InvalidConfiguration, InvalidData, InvalidModel, NotReady
@@ -36,6 +36,7 @@ from peekserve.live.loop import run
 from peekserve.policies import PLANNED
 from peekserve.registry.check import idle
 from peekserve.registry.settings import ServerSettings, read_settings
+from peekserve.server.access import Access
 from peekserve.server.observing import Following
 from peekserve.server.statistics import Statistics
 from peekserve.server.telemetry import Telemetry
@@ -49,10 +50,12 @@ def serve(root: Path, flags: Mapping[str, str], drain_s: float = 10.0) -> None:
     Raises InvalidConfiguration when the repository or the settings are wrong, NotReady when no worker comes up.
     """
     settings, _ = read_settings(root, os.environ, flags)
+    access = access_of(root, settings, _tell)
     layout = lay_out(settings)
     with open_store(root, settings) as store:
         applications = read_profiled(root, store, [s.device for s in layout.slots], _tell)
-    plans = gear_plans(root, applications) if settings.policy.name in PLANNED else {}
+    policy = settings.policy.name
+    plans = gear_plans(root, applications, policy) if policy in PLANNED else {}
     spec = scheduler_spec(settings, plans)
     spec.build(())  # a policy that does not exist is said before anything takes time
     for sentence in as_sneakpeek(spec, applications):
@@ -60,13 +63,13 @@ def serve(root: Path, flags: Mapping[str, str], drain_s: float = 10.0) -> None:
     applications = tuple(_timed(applications, layout))
     for sentence in oversized(applications, layout):
         _tell(sentence)
-    for sentence in misplaced(plans, layout):
+    for sentence in doubts(plans, [slot.name for slot in layout.slots]):
         _tell(sentence)
     for what, hint in idle(applications, settings.workers):
         _tell(f"{what}; {hint}")
     os.sched_setaffinity(0, layout.front)
     history = state_folder(root, settings) / "history.sqlite"
-    run(_serve(settings, applications, layout, history, plans, drain_s))
+    run(_serve(settings, applications, layout, history, plans, access, drain_s))
 
 
 def _timed(applications: tuple[Application, ...], layout: Layout) -> Iterator[Application]:
@@ -93,6 +96,7 @@ async def _serve(
     layout: Layout,
     history: Path,
     plans: Mapping[str, GearPlan],
+    access: Access,
     drain_s: float,
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -102,7 +106,9 @@ async def _serve(
     core.driver.observe(Following([telemetry, statistics]))
     try:
         module = await loop.run_in_executor(None, import_module, "peekserve.cli.doors")
-        doors = module.Doors(settings, core.driver, core.stage, telemetry, statistics, core.confirmations)
+        doors = module.Doors(
+            settings, core.driver, core.stage, telemetry, statistics, core.confirmations, access
+        )
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _asked_to_stop, stopping, number)

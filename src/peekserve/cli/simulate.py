@@ -11,7 +11,8 @@ from rich.progress import track
 
 from peekserve.cli import tables
 from peekserve.cli.arrivals import arrivals_of, source_of
-from peekserve.cli.assembly import gear_plans, lay_out, misplaced, open_store, read_profiled, scheduler_spec
+from peekserve.cli.assembly import lay_out, open_store, read_profiled, scheduler_spec
+from peekserve.cli.planned import doubts, gear_plans
 from peekserve.cli.terminal import console
 from peekserve.errors import DataUnavailable, ProfileMissing
 from peekserve.experiments.comparison import as_json as rows_as_json
@@ -61,14 +62,14 @@ def simulate(
         applications = {
             a.name: a for a in read_profiled(root, store, [slot.device for slot in slots], tell.print)
         }
-    carrying_out = [policy for policy in specs if policy in PLANNED]
-    if carrying_out:
-        plans = gear_plans(root, applications.values())
-        for sentence in misplaced(plans, layout):
-            tell.print(sentence, markup=False)
-        for policy in carrying_out:
-            specs[policy] = replace(specs[policy], plans=plans)
-            specs[policy].made()
+    doubted: list[str] = []
+    for policy in [policy for policy in specs if policy in PLANNED]:
+        plans = gear_plans(root, applications.values(), policy)
+        doubted += doubts(plans, [slot.name for slot in slots])
+        specs[policy] = replace(specs[policy], plans=plans)
+        specs[policy].made()
+    for sentence in dict.fromkeys(doubted):
+        tell.print(sentence, markup=False)
     labelled: dict[str, Labelled] = {}
     for name, app in applications.items():
         untimed = [v.name for v in app.variants if not any(s.device in v.timing for s in slots)]

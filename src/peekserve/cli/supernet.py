@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="One set of weights, many speeds: train a supernet, choose its subnets, export them (docs/superserve.md).",
+    help="One set of weights, many speeds: train a supernet, choose its subnets, export them (docs/supernets.md).",
     no_args_is_help=True,
 )
 
@@ -27,13 +27,17 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Of first weights, batches and drawn subnets.", min=0)] = 1,
     again: Annotated[bool, typer.Option("--again", help="In place of one that was trained before.")] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="File written after every epoch; where it is there, training goes on from it."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train shared weights by the sandwich rule; writes FOLDER/NAME."""
     from peekserve.cli.supernets import train as run
 
     recipe, data = recipe or folder / f"{name}.yaml", data or folder / "train.npz"
-    run(folder, name, recipe, data, epochs, seed, again, as_json)
+    run(folder, name, recipe, data, epochs, seed, again, checkpoint, as_json)
 
 
 @app.command()

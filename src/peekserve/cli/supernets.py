@@ -3,10 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
 from peekserve.applications.keywords.logmel import bases, triangles
@@ -23,9 +25,13 @@ try:
     from peekserve.supernets import measure, networks, operators
     from peekserve.supernets import pareto as fronts
     from peekserve.supernets import train as training
+    from peekserve.supernets.checkpoint import Checkpoint
     from peekserve.supernets.prefixes import WORTH
 except ImportError as error:
     raise DataUnavailable(f"supernets need torch ({error}): pip install 'peekserve[train]'") from error
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
 
 # Without a choice of theirs, so many subnets are calibrated at most: beyond, it takes as long as a training.
 _ALL = 64
@@ -39,11 +45,13 @@ def train(
     epochs: int | None,
     seed: int,
     again: bool,
+    checkpoint: Path | None,
     as_json: bool,
 ) -> None:
-    """Train and write FOLDER/NAME; print what it took.
+    """Train and write FOLDER/NAME; print what it took. `checkpoint` goes once that is written.
 
-    Raises InvalidConfiguration where a supernet is there already, unless `again`; InvalidData for a class without rows.
+    Raises InvalidConfiguration where a supernet is there already, unless `again`; InvalidData for a class without rows;
+    InvalidModel for a checkpoint of another training.
     """
     check_name(name, "supernet")
     if (folder / name / DESCRIPTION).exists() and not again:
@@ -54,6 +62,7 @@ def train(
     recipe = read_recipe(recipe_path, app)
     rows, labels = labelled_rows(data, app, recipe)
     check_classes(labels, app, data)
+    recipe.augment.check(rows.shape[1:])
     training.seeded(seed)
     sizes = {
         **recipe.sizes,
@@ -74,17 +83,18 @@ def train(
         task = bar.add_task("train", total=epochs or recipe.epochs)
 
         def seen(progress: training.Progress) -> None:
-            last[:] = [progress]
+            last.append(progress)
             losses = f"largest {progress.largest:.3f}, smallest {progress.smallest:.3f}"
             bar.update(task, completed=progress.epoch, description=f"loss: {losses}")
 
         spent = training.train(
             supernet,
-            lambda rng: training.shuffled([rows], labels, rng, recipe.batch),
+            _epochs(recipe, rows, labels),
             epochs or recipe.epochs,
             seed,
             recipe.peak,
             seen,
+            _checkpoint(checkpoint, recipe, app, rows, labels),
         )
     trained = {"recipe": recipe.text, "seed": seed, "epochs": epochs or recipe.epochs}
     trained |= {"cpu_s": round(spent.cpu_s, 1), "steps": spent.steps}
@@ -93,17 +103,20 @@ def train(
         folder / name,
         Description(recipe.space, sizes, app.classes, tuple(rows.shape[1:]), trained=trained),
     )
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)  # what it would go on from is done
     facts = {
         "supernet": str(folder / name),
         "subnets": recipe.space.size,
         "parameters": measure.parameters(supernet),
-        "loss": {"largest": last[0].largest, "smallest": last[0].smallest},
+        "loss": {"largest": last[-1].largest, "smallest": last[-1].smallest},
         "steps": spent.steps,
         "cpu_s": spent.cpu_s,
     }
     if as_json:
         print(json.dumps(facts, indent=2))
         return
+    console().print(_ends(measure.Costs(recipe.space, sizes), recipe.space, last))
     _say(
         f"{folder / name}: {recipe.space.size} subnets in {facts['parameters']:,} parameters, "
         f"{spent.cpu_s:.0f} s of processor time. Next: peekserve supernet pareto {folder} {name}"
@@ -114,14 +127,14 @@ def calibrate(folder: Path, name: str, subnets: str | None, data: Path, as_json:
     """Statistics of the subnets, written into FOLDER/NAME."""
     app, description, recipe = _known(folder, name)
     chosen = _chosen(subnets, description)
-    rows, _ = labelled_rows(data, app, recipe)
+    rows = _as_learnt(recipe, *labelled_rows(data, app, recipe))
     supernet = load(folder / name)
     with progress(as_json) as bar:
         task = bar.add_task("calibrate", total=len(chosen))
         calibration.calibrate(
             supernet,
             chosen,
-            calibration.drawn(rows),
+            rows,
             lambda subnet: bar.update(task, advance=1, description=subnet.name),
         )
     made = save(supernet, folder / name, description)
@@ -136,9 +149,9 @@ def pareto(
 ) -> None:
     """Calibrate and evaluate at most `most` subnets, and offer the front."""
     app, description, recipe = _known(folder, name)
-    rows, _ = labelled_rows(data, app, recipe)
+    rows = _as_learnt(recipe, *labelled_rows(data, app, recipe))
     judged, labels = labelled_rows(validation, app, recipe, "--validation")
-    supernet, drawn = load(folder / name), calibration.drawn(rows)
+    supernet = load(folder / name)
     costs = measure.Costs(description.space, description.sizes)
     with progress(as_json) as bar:
         task = bar.add_task("pareto", total=min(most, description.space.size))
@@ -146,7 +159,7 @@ def pareto(
         def judge(subnet: Subnet) -> tuple[int, int]:
             bar.update(task, advance=1, description=subnet.name)
             if subnet.name not in description.calibrated or subnet == description.space.largest:
-                calibration.calibrate(supernet, [subnet], drawn)
+                calibration.calibrate(supernet, [subnet], rows)
             supernet.actuate(subnet)
             return int((measure.probabilities(supernet, judged).argmax(1) == labels).sum()), len(labels)
 
@@ -179,7 +192,8 @@ def export(folder: Path, name: str, subnets: str | None, take_apart: bool, as_js
     description = read_description(folder / name)
     if subnets is None and not description.offered:
         raise InvalidConfiguration(
-            f"{folder / name} offers no subnet: run `peekserve supernet pareto {folder} {name}`, or name some"
+            f"{folder / name} offers no subnet: run `peekserve supernet pareto {folder} {name}`, "
+            "or name some with --subnets"
         )
     chosen = _chosen(subnets, description)
     bare = ",".join(subnet.name for subnet in chosen if subnet.name not in description.calibrated)
@@ -188,13 +202,49 @@ def export(folder: Path, name: str, subnets: str | None, take_apart: bool, as_js
             f"{folder / name}: statistics missing: "
             f"run `peekserve supernet calibrate {folder} {name} --subnets {bare}`"
         )
-    place = exporting.export(load(folder / name), chosen, folder / name, WORTH if take_apart else None)
+    with progress(as_json) as bar:
+        task = bar.add_task("export", total=len(chosen))
+        place = exporting.export(
+            load(folder / name),
+            chosen,
+            folder / name,
+            WORTH if take_apart else None,
+            lambda subnet: bar.update(task, advance=1, description=subnet.name),
+        )
     size = sum(path.stat().st_size for path in place.iterdir())
     if as_json:
         facts = {"folder": str(place), "subnets": [subnet.name for subnet in chosen], "bytes": size}
         print(json.dumps(facts, indent=2))
         return
     _say(f"{place}: {len(chosen)} subnets, {size / 1e6:.1f} MB")
+
+
+def _epochs(recipe: Recipe, rows: Floats, labels: Ints) -> training.Epoch:
+    return training.as_seen(rows, labels, recipe.augment, recipe.per_class, recipe.batch)
+
+
+def _as_learnt(recipe: Recipe, rows: Floats, labels: Ints) -> Floats:
+    """What statistics are computed on: rows as the weights learnt from them, in that mix of classes."""
+    made = _epochs(recipe, rows, labels)(np.random.default_rng(calibration.SEED))
+    return calibration.drawn(np.concatenate([inputs[0] for inputs, _ in made]))
+
+
+def _checkpoint(
+    path: Path | None, recipe: Recipe, app: Application, rows: Floats, labels: Ints
+) -> Checkpoint | None:
+    """With all that the weights depend on and `training.train` is not told."""
+    if path is None:
+        return None
+    data = sha256(rows.tobytes() + labels.tobytes()).hexdigest()
+    about = {
+        "training data": f"sha256 {data[:16]}, {len(rows)} rows of {list(rows.shape[1:])}",
+        "classes": ", ".join(app.classes),
+        "sizes": str(recipe.sizes),
+        "batch": str(recipe.batch),
+        "augment": str(recipe.augment),
+        "per_class": str(recipe.per_class),
+    }
+    return Checkpoint(path, about)
 
 
 def _known(folder: Path, name: str) -> tuple[Application, Description, Recipe]:
@@ -234,6 +284,22 @@ def _facts(one: Offered) -> dict[str, Any]:
         "parameters": one.parameters,
         "multiply_adds": one.multiply_adds,
     }
+
+
+def _ends(costs: measure.Costs, space: Space, seen: Sequence[training.Progress]) -> Table:
+    """The two subnets that every step trains, and how far they came; of a training that went on, since then."""
+    table = Table(header_style="bold")
+    table.add_column("subnet", no_wrap=True)
+    first, last = seen[0], seen[-1]
+    for column in ("parameters", "multiply-adds", f"loss, epoch {first.epoch}", f"epoch {last.epoch}"):
+        table.add_column(column, justify="right")
+    for subnet, began, ended in (
+        (space.smallest, first.smallest, last.smallest),
+        (space.largest, first.largest, last.largest),
+    ):
+        parameters, work = costs(subnet)
+        table.add_row(subnet.name, f"{parameters:,}", f"{work:,}", f"{began:.3f}", f"{ended:.3f}")
+    return table
 
 
 def _table(offered: Sequence[Offered]) -> Table:

@@ -220,10 +220,10 @@ class Backlog(Columns):
         """This variant failed on this row and is not asked again for it."""
         self.allowed[slot, variant] = False
 
-    def stranded(self, enabled: npt.NDArray[np.bool_]) -> Slots:
-        """Rows, not running, that no variant is left for. `enabled`: bool [lanes, V]."""
+    def stranded(self, able: npt.NDArray[np.bool_]) -> Slots:
+        """Rows, not running, that no variant is left for. `able`: bool [lanes, V]."""
         held = (self.state == WAITING) | (self.state == PENDING)
-        return np.flatnonzero(held & ~(self.allowed & self.gains & enabled[self.lane]).any(axis=1))
+        return np.flatnonzero(held & ~(self.allowed & self.gains & able[self.lane]).any(axis=1))
 
     def settle(self, slot: int) -> None:
         """The row has its answer, or will never have one."""

@@ -34,11 +34,7 @@ class Endings:
             if self._had_in_hand(slot, now):
                 continue
             degrades = entry.on_miss is OnMiss.DEGRADE or bool(backlog.granted[slot])
-            at_deadline = entry.request.due_at - self._margin_s
-            if degrades and self._answered_by_peek(slot, now):
-                continue
-            if degrades and backlog.state[slot] == PENDING and now < at_deadline:
-                backlog.doom(slot, at_deadline)
+            if degrades and (self._answered_by_peek(slot, now) or self._peek_may_come(entry, slot, now)):
                 continue
             self._ledger.expire(entry, now)
 
@@ -53,14 +49,18 @@ class Endings:
             if not (self._degrades(entry) and self._answered_by_peek(slot, now)):
                 self._ledger.expire(entry, now)
 
-    def settle_stranded(self, enabled: npt.NDArray[np.bool_], error: str, now: float) -> None:
-        """Rows whose last variant failed, or cannot be loaded. `enabled`: bool [lanes, V]."""
-        for slot in self._backlog.stranded(enabled).tolist():
+    def settle_stranded(self, able: npt.NDArray[np.bool_], error: str, now: float) -> None:
+        """Rows whose last variant failed, or cannot be loaded. `able`: bool [lanes, V], what a worker that is known can
+        run."""
+        for slot in self._backlog.stranded(able).tolist():
             entry = self._ledger.open.get(self._backlog.request[slot])
             if entry is None or self._had_in_hand(slot, now):
                 continue
-            if not (self._degrades(entry) and self._answered_by_peek(slot, now)):
-                self._ledger.close(entry, Outcome.FAILED, Reason.BACKEND_ERROR, error)
+            if self._degrades(entry) and (
+                self._answered_by_peek(slot, now) or self._peek_may_come(entry, slot, now)
+            ):
+                continue
+            self._ledger.close(entry, Outcome.FAILED, Reason.BACKEND_ERROR, error)
 
     def _degrades(self, entry: Open) -> bool:
         return entry.on_miss is OnMiss.DEGRADE
@@ -70,6 +70,14 @@ class Endings:
         if not self._backlog.in_hand[slot]:
             return False
         self._ledger.answer_in_hand(slot, now)
+        return True
+
+    def _peek_may_come(self, entry: Open, slot: int, now: float) -> bool:
+        """Its peek is still expected, and there is time for it: it waits for that until its deadline."""
+        at_deadline = entry.request.due_at - self._margin_s
+        if self._backlog.state[slot] != PENDING or now >= at_deadline:
+            return False
+        self._backlog.doom(slot, at_deadline)
         return True
 
     def _answered_by_peek(self, slot: int, now: float) -> bool:

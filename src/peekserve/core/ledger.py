@@ -15,6 +15,7 @@ from peekserve.core.feedback import Feedback
 from peekserve.domain.application import OnMiss
 from peekserve.domain.messages import Answer, Command
 from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, RowRef, Source
+from peekserve.errors import InvariantBroken
 
 
 @dataclass(slots=True)
@@ -47,6 +48,24 @@ class Ledger:
     def owns(self, slot: int, ref: RowRef) -> bool:
         """Does this slot still belong to that row of that request, without an answer?"""
         return self._backlog.request[slot] == ref.request_id and self._backlog.row[slot] == ref.row
+
+    def check(self) -> None:
+        """Raises InvariantBroken when requests and the backlog disagree about which rows are still to be answered."""
+        for name, entry in self.open.items():
+            open_rows = [row for row, answer in enumerate(entry.answers) if answer is None]
+            if entry.left != len(open_rows) or not open_rows:
+                raise InvariantBroken(
+                    f"request {name!r} misses {entry.left} rows, and {open_rows} have no answer"
+                )
+            lost = [row for row in open_rows if not self.owns(entry.slots[row], RowRef(name, row))]
+            if lost or not entry.in_hand.keys() <= set(open_rows):
+                raise InvariantBroken(
+                    f"request {name!r} has lost its rows {lost}, or holds an answer {sorted(entry.in_hand)} for one "
+                    "that has its own"
+                )
+        missing = sum(entry.left for entry in self.open.values())
+        if missing != self._backlog.rows:
+            raise InvariantBroken(f"open requests miss {missing} rows, {self._backlog.rows} are held")
 
     def looked(self, entry: Open, counts: npt.NDArray[np.float64]) -> None:
         """Evidence of all its rows came, float64 [rows, C]."""

@@ -19,6 +19,7 @@ class Offer:
         self._catalogue = catalogue
         self._fleet = fleet
         self._fastest: dict[int, Floats] = {}
+        self._able: npt.NDArray[np.bool_] | None = None
         self.enabled = np.ones((max(len(catalogue.lanes), 1), catalogue.variants), dtype=np.bool_)
 
     def fastest_s(self, lane: int) -> Floats:
@@ -29,13 +30,27 @@ class Offer:
             self._fastest[lane] = np.where(own, self._fleet.fastest_s(lane), INF)
         return self._fastest[lane]
 
+    @property
+    def able(self) -> npt.NDArray[np.bool_]:
+        """bool [lanes, V]: what some worker that is known could run, be it up or not; all that is enabled while none is
+        known. A row that nothing of this is left for would wait for ever."""
+        if self._able is None:
+            self._able = self.enabled.copy()
+            for i, lane in enumerate(self._catalogue.lanes):
+                self._able[i, : len(lane.variants)] &= np.isfinite(self.fastest_s(i))
+        return self._able
+
     def disable(self, weights: str) -> None:
         """No variant that needs these weights is run any more."""
         w = self._catalogue.weights.index(weights)
         for i, lane in enumerate(self._catalogue.lanes):
             self.enabled[i, : len(lane.weights)] &= lane.weights != w
-        self._fastest.clear()
+        self._forget()
 
     def worker_came(self) -> None:
         """What the workers can do is looked up anew."""
+        self._forget()
+
+    def _forget(self) -> None:
         self._fastest.clear()
+        self._able = None

@@ -15,12 +15,12 @@ from peekserve.core.ledger import Ledger
 from peekserve.domain.messages import BatchDone, BatchFailed
 from peekserve.domain.request import Outcome, Reason, RowAnswer, Source
 
-Enabled = npt.NDArray[np.bool_]
+Able = npt.NDArray[np.bool_]
 
 
 class Returns:
-    """`attempts`: how often a row may lose its worker. `enabled`, everywhere: bool [lanes, V], variants that can be run
-    at all."""
+    """`attempts`: how often a row may lose its worker. `able`, everywhere: bool [lanes, V], what a worker that is known
+    can run."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Returns:
         self._forwarding = forwarding
         self._escalation = escalation
 
-    def done(self, event: BatchDone, enabled: Enabled, now: float) -> bool:
+    def done(self, event: BatchDone, able: Able, now: float) -> bool:
         """Its rows have their answers, or wait for better ones. False if the batch is not ours any more."""
         batch = self._fleet.done(event.batch_id, event.finished_at)
         if batch is None:
@@ -51,7 +51,7 @@ class Returns:
         shape = (len(batch.slots), len(self._catalogue.applications[lane.application].classes))
         if event.scores.shape != shape:
             error = f"the runtime returned scores {event.scores.shape} instead of {shape}"
-            self._give_back(batch, enabled, error, now)
+            self._give_back(batch, able, error, now)
             return True
         name = lane.variants[batch.variant]
         labels, scores = event.scores.argmax(axis=1).tolist(), event.scores.tolist()
@@ -71,11 +71,11 @@ class Returns:
             self._ledger.settle_row(self._ledger.open[ref.request_id], ref.row, answer, now)
         return True
 
-    def failed(self, event: BatchFailed, enabled: Enabled, now: float) -> bool:
+    def failed(self, event: BatchFailed, able: Able, now: float) -> bool:
         """Its rows wait again, for another variant. False if the batch is not ours any more."""
         batch = self._fleet.done(event.batch_id, now)
         if batch is not None:
-            self._give_back(batch, enabled, event.error, now)
+            self._give_back(batch, able, event.error, now)
         return batch is not None
 
     def lost(self, worker: str, error: str, now: float) -> None:
@@ -91,7 +91,7 @@ class Returns:
                     detail = f"lost its worker {self._attempts} times, the last one was {worker}: {error}"
                     self._ledger.close(entry, Outcome.FAILED, Reason.BACKEND_ERROR, detail)
 
-    def _give_back(self, batch: Committed, enabled: Enabled, error: str, now: float) -> None:
+    def _give_back(self, batch: Committed, able: Able, error: str, now: float) -> None:
         for slot, ref in zip(batch.slots, batch.refs, strict=True):
             if not self._ledger.owns(slot, ref):
                 continue
@@ -101,4 +101,4 @@ class Returns:
                 # Another variant may do: this one is not asked again for this row.
                 self._backlog.give_back(slot)
                 self._backlog.forbid(slot, batch.variant)
-        self._endings.settle_stranded(enabled, error, now)
+        self._endings.settle_stranded(able, error, now)

@@ -109,6 +109,7 @@ class Scheduler:
         self._plan_at = INF
         self._woken_for: list[str] = []
         self._wake_at = INF
+        self._handled_at = 0.0
         self._out: list[Command] = []
 
     def belief(self, application: str) -> Belief:
@@ -136,10 +137,10 @@ class Scheduler:
             case Peeked(request_id, counts):
                 self._peeked(request_id, counts, now)
             case BatchDone():
-                if self._returns.done(event, self._offer.enabled, now):
+                if self._returns.done(event, self._offer.able, now):
                     self._changed(now)
             case BatchFailed():
-                if self._returns.failed(event, self._offer.enabled, now):
+                if self._returns.failed(event, self._offer.able, now):
                     self._changed(now)
             case Cancelled(request_id):
                 if request_id in self._ledger.open:
@@ -173,6 +174,7 @@ class Scheduler:
             case _:
                 assert_never(event)
         self._set_timer(now)
+        self._handled_at = now
         return self._explaining.told(self._out, now)
 
     @property
@@ -189,9 +191,12 @@ class Scheduler:
         self._fleet.check()
         (self._escalation or self._forwarding).check()
         self.feedback.check()
-        missing = sum(entry.left for entry in self._ledger.open.values())
-        if missing != self._backlog.rows:
-            raise InvariantBroken(f"open requests miss {missing} rows, {self._backlog.rows} are held")
+        self._ledger.check()
+        soonest_at = max(self._must_act_at(), self._handled_at)
+        if self._wake_at > soonest_at:
+            raise InvariantBroken(
+                f"the alarm is set for {self._wake_at}, and something is due at {soonest_at}"
+            )
         running = {
             s
             for b in self._fleet.batches()
@@ -240,7 +245,7 @@ class Scheduler:
         self._offer.disable(weights)
         self._rebalance_at = now
         self._changed(now)
-        self._endings.settle_stranded(self._offer.enabled, error, now)
+        self._endings.settle_stranded(self._offer.able, error, now)
 
     # ---- waking ----
 
@@ -360,14 +365,15 @@ class Scheduler:
     def _changed(self, now: float) -> None:
         self._plan_at = min(self._plan_at, self._options.planning.next_at(now))
 
+    def _must_act_at(self) -> float:
+        """When something must be done about a row or a worker, whatever is planned."""
+        backlog = self._backlog
+        rows_at = min(backlog.next_doom_at(), backlog.next_ready_at(), backlog.next_running_due_at())
+        return min(rows_at, self._fleet.next_overdue_at())
+
     def _set_timer(self, now: float) -> None:
         backlog, fleet, lead = self._backlog, self._fleet, self._options.planning.lead_s
-        at = min(
-            backlog.next_doom_at(),
-            backlog.next_ready_at(),
-            backlog.next_running_due_at(),
-            fleet.next_overdue_at(),
-        )
+        at = self._must_act_at()
         if not backlog.waits:
             self._plan_at = INF  # whatever comes to wait says so itself
         else:

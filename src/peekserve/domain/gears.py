@@ -6,8 +6,8 @@ of weights for all of them: nothing is loaded when the gear changes, so that a c
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from peekserve.errors import InvalidConfiguration
 
@@ -103,7 +103,8 @@ class Holding:
 @dataclass(frozen=True, slots=True)
 class GearPlan:
     """Gears of one application, their ranges side by side from 0 upwards. `fingerprint`: of the machine that its
-    timings hold for. `slo`: what it was made for, as it was written."""
+    timings hold for. `slo`: what it was made for, as it was written. `share`: how much of the time of its devices it
+    was made for; the rest is for plans of other applications."""
 
     application: str
     certainty: str
@@ -113,8 +114,13 @@ class GearPlan:
     placement: tuple[Holding, ...]
     gears: tuple[Gear, ...]
     version: int = VERSION
+    share: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0.0 < self.share <= 1.0:
+            raise InvalidConfiguration(
+                f"a gear plan has a share of its devices' time above 0 and up to 1, not {self.share:g}"
+            )
         if not self.gears or self.gears[0].low != 0.0:
             raise InvalidConfiguration("a gear plan begins at a load of 0 and has one gear or more")
         for lower, upper in zip(self.gears, self.gears[1:], strict=False):
@@ -132,6 +138,14 @@ class GearPlan:
         """The number of the gear for so many requests per second; the last one for more than was planned."""
         return min(bisect_right([gear.low for gear in self.gears], rate), len(self.gears)) - 1
 
+    def only(self, number: int) -> "GearPlan":
+        """The same plan with one of its gears for every load. Raises InvalidConfiguration where it has no such gear."""
+        if not 0 <= number < len(self.gears):
+            raise InvalidConfiguration(
+                f"the gear plan of {self.application!r} has gears 0 to {len(self.gears) - 1}, and no gear {number}"
+            )
+        return replace(self, gears=(replace(self.gears[number], low=0.0, high=self.highest, weight=1.0),))
+
     @property
     def highest(self) -> float:
         """The load that was planned for."""
@@ -144,3 +158,32 @@ class GearPlan:
         if not sum(weights) > 0.0:
             weights = [1.0] * len(self.gears)
         return sum(w * g.expected.accuracy for w, g in zip(weights, self.gears, strict=True)) / sum(weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Plans that ask for more of a device's time than there is. `share`: what they ask for together."""
+
+    device: str
+    applications: tuple[str, ...]
+    share: float
+
+
+# Shares are written in decimals, and three thirds of 0.333 and a bit are one device.
+_ROUNDING = 1e-9
+
+
+def crowded(plans: Mapping[str, GearPlan]) -> tuple[Crowd, ...]:
+    """The devices on which the plans of several applications, each made as if it had its share for itself, ask for more
+    than the whole; in the order of their names."""
+    found = []
+    for device in sorted({held.device for plan in plans.values() for held in plan.placement if held.weights}):
+        here = [
+            name
+            for name, plan in sorted(plans.items())
+            if any(held.device == device and held.weights for held in plan.placement)
+        ]
+        share = sum(plans[name].share for name in here)
+        if len(here) > 1 and share > 1.0 + _ROUNDING:
+            found.append(Crowd(device, tuple(here), share))
+    return tuple(found)

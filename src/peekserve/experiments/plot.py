@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ _STYLES = (
 )
 _FIXED = {"lo-edf": 0, "lo-priority": 1, "grouped": 2, "sneakpeek": 3, "maxacc-edf": 4, "horizon": 5}
 _MANY = 8
+# Characters of a y label on one line: more would reach into the panel above or below.
+_Y_LABEL = 32
 
 
 def draw(panels: Sequence[Panel], title: str, paths: Sequence[Path]) -> bool:
@@ -116,7 +119,7 @@ def _lying(axes: Any, panel: Panel) -> None:
 def _dress(axes: Any, panel: Panel) -> None:
     axes.set_title(panel.title, fontsize=9)
     axes.set_xlabel(panel.x_label)
-    axes.set_ylabel(panel.y_label)
+    axes.set_ylabel(textwrap.fill(panel.y_label, _Y_LABEL))
     if panel.log_y:
         from matplotlib.ticker import LogLocator, NullFormatter
 

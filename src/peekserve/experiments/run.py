@@ -9,7 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from peekserve.errors import InvalidConfiguration
-from peekserve.experiments.cascadeserve import cost
+from peekserve.experiments.cascadeserve import ablations, cost, devices, exhaustive, traces, versus
+from peekserve.experiments.cascadeserve import live as cascadeserve_live
 from peekserve.experiments.cascadeserve.lab import CascadeLab, cascade_laboratory
 from peekserve.experiments.claims import Finding, judge
 from peekserve.experiments.horizon import (
@@ -50,7 +51,7 @@ _FAMILIES = (
     *(escalation, splits, horizon_live),
 )
 _SUPERNETS = (front, norm, machine, delay, loads, fleets, tiny, ours, superserve_live)
-_CASCADES = (cost,)
+_CASCADES = (cost, exhaustive, devices, traces, ablations, versus, cascadeserve_live)
 _ORDER = [f"sneakpeek-fig{n}" for n in range(3, 17)] + [
     "sneakpeek-optima",
     "sneakpeek-setting",
@@ -85,6 +86,12 @@ _ORDER = [f"sneakpeek-fig{n}" for n in range(3, 17)] + [
     "superserve-horizon",
     "superserve-live",
     "cascadeserve-cost",
+    "cascadeserve-exhaustive",
+    "cascadeserve-devices",
+    "cascadeserve-traces",
+    "cascadeserve-ablations",
+    "cascadeserve-horizon",
+    "cascadeserve-live",
 ]
 EXPERIMENTS: Mapping[str, Experiment] = {
     e.name: e

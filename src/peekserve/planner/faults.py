@@ -3,6 +3,7 @@
 A goal that nothing meets is an outcome of planning and no error: it is returned, and its last fault says why.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -29,3 +30,21 @@ class Fault:
 
     def __str__(self) -> str:
         return f"no plan meets the goal: {self.part.value}: {self.why}"
+
+
+class Remedy(StrEnum):
+    """What the planner does about a fault (planner/loop.py)."""
+
+    SPREAD = "another spread of the load"
+    REPLICA = "one more replica"
+    CHEAPER = "a lesser cascade in that range"
+    FEWER = "fewer weights"
+    NONE = "none"
+
+
+# Hears of every fault on the way to a plan, and what was done about it.
+Back = Callable[[Fault, Remedy], None]
+
+
+def unheard(fault: Fault, remedy: Remedy) -> None:
+    """For who does not listen."""

@@ -78,7 +78,7 @@ class Loads:
             if name == "zipf":
                 return cls.zipf(highest, ranges, float(exponent or 1.0))
             if Path(text).is_file():
-                return cls.measured([float(line) for line in Path(text).read_text().split()], highest, ranges)
+                return cls.measured(_rates(Path(text)), highest, ranges)
             parts = [part.strip().partition(":") for part in text.split(",")]
             ends = [span.partition("-") for span, _, _ in parts]
             lows, highs = [float(low) for low, _, _ in ends], [float(high) for _, _, high in ends]
@@ -86,7 +86,7 @@ class Loads:
         except ValueError:
             raise InvalidConfiguration(
                 "loads are 'zipf', 'zipf:1.5', ranges like '0-100:3,100-400:1', or a file with a rate on each line; "
-                f"not {text!r}"
+                f"not {text!r}" + (", and there is no such file" if "/" in text or "." in text else "")
             ) from None
         if lows[1:] != highs[:-1]:
             raise InvalidConfiguration(f"load ranges lie side by side, unlike {text!r}")
@@ -95,6 +95,24 @@ class Loads:
     @property
     def ranges(self) -> int:
         return len(self.weights)
+
+
+def _rates(path: Path) -> list[float]:
+    found = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            rate = float(line) if line.strip() else 0.0
+        except ValueError:
+            rate = -1.0
+        if not 0.0 <= rate < inf:
+            raise InvalidConfiguration(
+                f"{path}:{number}: a rate is a number of requests per second, 0 or more, not {line.strip()!r}"
+            )
+        if line.strip():
+            found.append(rate)
+    if not found:
+        raise InvalidConfiguration(f"{path}: no rate was measured; there is one on each line")
+    return found
 
 
 def _equal(highest: float, ranges: int) -> tuple[float, ...]:

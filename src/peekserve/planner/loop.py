@@ -4,13 +4,14 @@
 
 A part that cannot do what it is asked hands its fault back to the one before, which mends it or hands it on:
 
-- queue lengths name a range and the stage in the way. Placement mends it with one more replica of that stage, if there
-  is a device for one; else the range is stepped.
+- queue lengths name a range and the stage in the way. Placement mends it by another spread of its load
+  (planner/spreads.py); or with one more replica of that stage, if there is a device for one; else the range is
+  stepped.
 - placement names a range that is too busy: the range is stepped. Or memory that does not suffice: of the weights in
   use, those whose loss costs the least score are given up, and everything starts again without them; if there is no
   plan then, others are given up instead.
-- *stepping* a range takes the next cheaper cascade for it. Heavier ranges take no dearer one from then on, since what
-  a device cannot do at one load it cannot do at a higher.
+- *stepping* a range takes the cascade of the next lower score for it. Heavier ranges take no better one from then on,
+  since what a device cannot do at one load it cannot do at a higher.
 - a range without a cheaper cascade is handed on: there is no plan, and this fault says why.
 
 With a goal of latency each range begins with the cascade of the best score. With a goal of accuracy alone each begins
@@ -27,15 +28,16 @@ from dataclasses import replace
 from itertools import combinations
 from math import inf
 
-from peekserve.cascades.cascade import Judged
+from peekserve.cascades.cascade import Cascade, Judged
 from peekserve.cascades.thresholds import search
 from peekserve.domain.gears import Expected, Gear, GearPlan, Holding, Planned, Share
 from peekserve.errors import InvariantBroken
 from peekserve.planner.estimate import Analytic, Estimate, Estimator
-from peekserve.planner.faults import Fault, Part
-from peekserve.planner.placement import Known, Placed, place
+from peekserve.planner.faults import Back, Fault, Part, Remedy, unheard
+from peekserve.planner.placement import Known, Placed, mib, place
 from peekserve.planner.problem import Problem
 from peekserve.planner.queues import Queues
+from peekserve.planner.spreads import alike, others
 
 Tell = Callable[[str], None]
 
@@ -44,9 +46,13 @@ _TRIED, _ATTEMPTS = 6, 64
 
 
 def plan(
-    problem: Problem, estimator: Estimator | None = None, tell: Tell = lambda what: None
+    problem: Problem,
+    estimator: Estimator | None = None,
+    tell: Tell = lambda what: None,
+    back: Back = unheard,
 ) -> GearPlan | Fault:
-    """A gear plan, or why there is none. `estimator`: how a gear is judged, by default a formula alone."""
+    """A gear plan, or why there is none. `estimator`: how a gear is judged, by default a formula alone. `back`: hears
+    of every fault on the way."""
     screen = Analytic()
     queues = Queues(estimator or screen, None if estimator is None else screen)
     waiting: list[frozenset[str]] = [frozenset()]
@@ -63,14 +69,16 @@ def plan(
         if isinstance(ladder, Fault):
             first = first or ladder
             continue
-        round_ = _Round(problem, ladder, queues, tell)
+        round_ = _Round(problem, ladder, queues, tell, back)
         made = round_.settle()
         if not isinstance(made, Fault):
             return made
         if made.part is not Part.PLACEMENT or made.at >= 0:
+            back(made, Remedy.NONE)
             if first is None or (made.part is first.part is Part.RANGES and made.best > first.best):
                 first = made
             continue
+        back(made, Remedy.FEWER)
         memory = memory or made
         if made.model:  # it fits nowhere
             waiting.insert(0, without | _sharing(problem, made.model))
@@ -121,25 +129,48 @@ def _to_give_up(problem: Problem, without: frozenset[str], used: Sequence[str]) 
 
 
 def cascades(problem: Problem, without: frozenset[str] = frozenset()) -> tuple[Judged, ...] | Fault:
-    """The front of cost and score over the variants that are left, the cheapest first."""
+    """Of the variants that are left, what no other beats in cost, score and number of stages at once; by rising score.
+
+    The paper keeps the front of cost and accuracy. But each stage is one more batch to wait for: where the goal is
+    tight, a single model that costs more than some cascade of its score can answer sooner.
+    """
     seconds = {name: s for name, s in problem.seconds().items() if name not in without}
     if not seconds:
-        return Fault(Part.CASCADES, "no variant is left that fits into the memory of the devices")
+        return Fault(Part.CASCADES, _nothing_fits(problem))
     answers = problem.answers.only(tuple(name for name in problem.answers.variants if name in seconds))
-    return search(answers, seconds, answers.best(), problem.stages, problem.steps, problem.confidence)
+    found: dict[Cascade, Judged] = {}
+    for stages in range(1, problem.stages + 1):
+        fewer = tuple(found.values())
+        for one in search(answers, seconds, answers.best(), stages, problem.steps, problem.confidence):
+            if not any(f.cost_s <= one.cost_s and f.score >= one.score for f in fewer):
+                found[one.cascade] = one
+    return tuple(sorted(found.values(), key=lambda j: (j.score, -j.cost_s, j.cascade.name)))
+
+
+def _nothing_fits(problem: Problem) -> str:
+    smallest = min(problem.models, key=lambda m: (m.bytes, m.name))
+    most = max(d.budget_bytes for d in problem.devices)
+    return (
+        f"no variant is left that fits into the memory of the devices: the smallest, {smallest.name}, takes "
+        f"{mib(smallest.bytes)}, and the largest device holds {mib(most)}"
+    )
 
 
 class _Round:
     """One ladder of cascades, and the ranges' places on it."""
 
-    def __init__(self, problem: Problem, ladder: Sequence[Judged], queues: Queues, tell: Tell) -> None:
-        self.problem, self.ladder, self.queues, self.tell = problem, ladder, queues, tell
+    def __init__(
+        self, problem: Problem, ladder: Sequence[Judged], queues: Queues, tell: Tell, back: Back
+    ) -> None:
+        self.problem, self.ladder, self.queues, self.tell, self.back = problem, ladder, queues, tell, back
         ranges = problem.loads.ranges
         self.cap = [len(ladder) - 1] * ranges
         self.wanted: dict[str, int] = {}
         # The fault that a replica more was asked for, and weights for which there was no room.
         self.asked: Fault | None = None
         self.full: set[str] = set()
+        # Which of the other spreads the load of a range with a cascade has; 0 is the linear program's.
+        self.spreads: dict[tuple[int, Cascade], int] = {}
         self.known: Known = {}
         self.used: list[str] = []
         # Of each range, the last fault that took a better cascade from it.
@@ -160,13 +191,22 @@ class _Round:
                     return placed
                 fault: Fault | None = placed
             else:
+                placed = self._as_spread(placed, chosen)
                 self.tell("finding minimum queue lengths")
                 found = self.queues.lengths(self.problem, chosen, placed)
                 if not isinstance(found, Fault):
                     return self._too_inaccurate(steps) or self._made(chosen, placed, found)
-                fault = None if self._one_more(found, placed) else found
-            if fault is not None and not self._step(fault, steps):
-                return fault
+                fault = None
+                if self._spread(placed, chosen[found.at], found.at):
+                    self.back(found, Remedy.SPREAD)
+                elif self._one_more(found, placed):
+                    self.back(found, Remedy.REPLICA)
+                else:
+                    fault = found
+            if fault is not None:
+                if not self._step(fault, steps):
+                    return fault
+                self.back(fault, Remedy.CHEAPER)
 
     # ---- which cascade in which range ----
 
@@ -187,9 +227,14 @@ class _Round:
             if not self.problem.switching:
                 steps = [step + 1 for step in steps]
                 continue
-            may = [at for at, step in enumerate(steps) if step < highest[at]]
-            # The range with the least to do after it was raised.
-            steps[min(may, key=lambda r: (edges[r + 1] * self.ladder[steps[r] + 1].cost_s, r))] += 1
+            # The range with the least to do after it was raised, to what costs least of what is better.
+            ways = [
+                (edges[at + 1] * self.ladder[to].cost_s, at, to)
+                for at, step in enumerate(steps)
+                for to in range(step + 1, highest[at] + 1)
+            ]
+            _, at, to = min(ways)
+            steps[at] = to
         return steps
 
     def _too_inaccurate(self, steps: Sequence[int]) -> Fault | None:
@@ -216,6 +261,24 @@ class _Round:
         return True
 
     # ---- what mends a fault without stepping ----
+
+    def _spread(self, placed: Placed, one: Judged, at: int) -> bool:
+        """Another spread of a range's load, if there is one that was not tried."""
+        own = others(self.problem, one, self.problem.loads.edges[at + 1], placed)
+        while (tried := self.spreads.get((at, one.cascade), 0)) < len(own):
+            self.spreads[at, one.cascade] = tried + 1
+            if not alike(own[tried], placed.balances[at]):
+                return True
+        return False
+
+    def _as_spread(self, placed: Placed, chosen: Sequence[Judged]) -> Placed:
+        balances = list(placed.balances)
+        for at, one in enumerate(chosen):
+            if number := self.spreads.get((at, one.cascade), 0):
+                own = others(self.problem, one, self.problem.loads.edges[at + 1], placed)
+                if number <= len(own):  # with other replicas there may be fewer
+                    balances[at] = own[number - 1]
+        return replace(placed, balances=tuple(balances))
 
     def _one_more(self, fault: Fault, placed: Placed) -> bool:
         """Ask placement for one more replica of the stage in the way, if there may be one."""

@@ -56,7 +56,7 @@ def place(
         if not any(w == weights for w, _ in replicas):
             most = max(d.budget_bytes for d in problem.devices)
             own = next(s for one in chosen for s in one.cascade.stages if problem.model(s).weights == weights)
-            why = f"{own} takes {_mib(size[weights])} and the largest device holds {_mib(most)}"
+            why = f"{own} takes {mib(size[weights])} and the largest device holds {mib(most)}"
             return Fault(Part.PLACEMENT, why, model=own)
     while True:
         over = {d.name: _over(d, replicas, size) for d in problem.devices}
@@ -75,15 +75,16 @@ def place(
 
 
 def _spread(problem: Problem, one: Judged, rate: float, replicas: Replicas, known: Known) -> Balance | None:
-    """The balance of a cascade at so many requests per second; None where a stage has no device."""
+    """As `spread`, from what is known where it is."""
     own = {problem.model(stage).weights for stage in one.cascade.stages}
     key = (one.cascade, rate, frozenset(r for r in replicas if r[0] in own))
     if key not in known:
-        known[key] = _balance(problem, one, rate, replicas)
+        known[key] = spread(problem, one, rate, replicas)
     return known[key]
 
 
-def _balance(problem: Problem, one: Judged, rate: float, replicas: Replicas) -> Balance | None:
+def spread(problem: Problem, one: Judged, rate: float, replicas: Replicas) -> Balance | None:
+    """The balance of a cascade at so many requests per second over these replicas; None where a stage has no device."""
     load = {s: rate * share for s, share in zip(one.cascade.stages, one.reach, strict=True)}
     seconds = {}
     for stage in one.cascade.stages:
@@ -128,8 +129,8 @@ def _prune(
         device = max(sorted(over), key=lambda d: over[d])
         needed, there = sum(size.values()), sum(d.budget_bytes for d in problem.devices)
         why = (
-            f"{device} would hold {_mib(over[device])} more than it has; one copy of all that the gears use takes "
-            f"{_mib(needed)}, and all devices have {_mib(there)}"
+            f"{device} would hold {mib(over[device])} more than it has; one copy of all that the gears use takes "
+            f"{mib(needed)}, and all devices have {mib(there)}"
         )
         return Fault(Part.PLACEMENT, why)
     replicas.remove((best[1], best[2]))
@@ -154,7 +155,7 @@ def _too_busy(problem: Problem, one: Judged, at: int, utilisation: float) -> Fau
     where = " + ".join(d.name for d in problem.devices)
     why = (
         f"at {rate:g} requests per second {one.cascade.name} keeps the busiest of {where} busy {utilisation:.2f} of "
-        f"the time; it carries {rate / utilisation:.4g} per second at most"
+        f"the time; it carries {rate / utilisation:.0f} per second at most"
     )
     return Fault(Part.PLACEMENT, why, at, one.cascade.stages[-1], rate / utilisation)
 
@@ -167,5 +168,6 @@ def _over(device: Device, replicas: set[tuple[str, str]], size: Mapping[str, int
     return max(sum(size[w] for w, d in replicas if d == device.name) - device.budget_bytes, 0)
 
 
-def _mib(size: int) -> str:
+def mib(size: int) -> str:
+    """Bytes for people."""
     return f"{size / 2**20:.1f} MiB" if size >= 2**17 else f"{size / 2**10:.1f} KiB"

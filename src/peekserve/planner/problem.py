@@ -13,7 +13,8 @@ from peekserve.errors import InvalidConfiguration, ProfileMissing
 from peekserve.planner.loads import Loads
 
 _GOAL = re.compile(r"(p95)=(\d+(?:\.\d+)?)(ms|s)|(accuracy)=(\d*\.?\d+)")
-_DEVICE = re.compile(r"(?:(\d+)x)?([a-z][a-z0-9._-]*)(?::(\d+))?(?:=(\d+(?:\.\d+)?)(MiB|GiB))?")
+_DEVICE = re.compile(r"(?:(\d+)x)?([a-z][a-z0-9._-]*)(?::(\d+))?(?:=(\d+(?:\.\d+)?)(KiB|MiB|GiB))?")
+_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _ROOM = 1 << 40
 
 
@@ -38,12 +39,12 @@ def devices(text: str) -> tuple[Device, ...]:
         match = _DEVICE.fullmatch(part.strip())
         if match is None or match[1] == "0":
             raise InvalidConfiguration(
-                f"devices are written like 'cpu', '2xcpu=512MiB' or 'cpu:0,cuda:0=8GiB', not {part.strip()!r}"
+                f"devices are written like 'cpu', '2xcpu=512MiB' or 'cpu:0,cuda:0=8GiB' (KiB, MiB, "
+                f"GiB), not {part.strip()!r}"
             )
         kind, count = match[2], int(match[1] or 1)
         first = int(match[3]) if match[3] else counts.get(kind, 0)
-        scale = 2**30 if match[5] == "GiB" else 2**20
-        budget = int(float(match[4]) * scale) if match[4] else _ROOM
+        budget = int(float(match[4]) * _UNITS[match[5]]) if match[4] else _ROOM
         found += [Device(f"{kind}:{first + i}", kind, budget) for i in range(count)]
         counts[kind] = max(counts.get(kind, 0), first + count)
     if len({device.name for device in found}) < len(found):

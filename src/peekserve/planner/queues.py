@@ -76,7 +76,7 @@ class Queues:
         bottleneck = stages[-1] if best is None else best[1].bottleneck
         why = (
             f"at {work.rate:g} requests per second {work.judged.cascade.name} "
-            + (f"answers 95% within {p95_s * 1e3:.1f} ms at best" if p95_s < inf else "does not keep up")
+            + (f"answers 95% within {p95_s * 1e3:.3g} ms at best" if p95_s < inf else "does not keep up")
             + (f", and the goal is {goal_s * 1e3:g} ms" if goal_s < inf else "")
             + f"; the bottleneck is {bottleneck}"
         )

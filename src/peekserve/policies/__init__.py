@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from peekserve.domain.gears import GearPlan
 from peekserve.errors import InvalidConfiguration
 from peekserve.policies.base import Policy, PolicyMaker, Switches
+from peekserve.policies.cascadeserve import DynBa, ModelSwitching, Static
 from peekserve.policies.clockwork import Clockwork
 from peekserve.policies.gears import Gears
 from peekserve.policies.horizon import Horizon
@@ -31,18 +32,19 @@ POLICIES: Mapping[str, PolicyMaker] = {
     "maxbatch": MaxBatch,
     "clipper": Clipper,
     "infaas": Infaas,
+    "dynba": DynBa,
     "optimal": Optimal,
 }
 
 # Those that carry out a gear plan for each application, and are nothing without.
-PLANNED: Mapping[str, type[Gears]] = {"gears": Gears}
+PLANNED: Mapping[str, type[Gears]] = {"gears": Gears, "model-switching": ModelSwitching, "static": Static}
 
 # Those that look at everything: for small windows, to measure the others by, not for serving.
 YARDSTICKS = frozenset({"optimal"})
 
 # Those that remember between plans how much was asked for, what busy workers hold or how large a batch may be: one
 # object serves one scheduler.
-REMEMBERING = frozenset({"clipper", "clockwork", "gears", "nexus", "proteus"})
+REMEMBERING = frozenset({"clipper", "clockwork", "dynba", "nexus", "proteus", *PLANNED})
 
 # What a policy is by its paper; the others believe the profile and never let the peek answer.
 SWITCHES: Mapping[str, Switches] = {

@@ -15,30 +15,38 @@ Otherwise than the paper, and why:
 - A queue that is too short does not wait for ever: it runs when its first row could only just pass all stages that are
   left. Then any device that holds the weights may take it, so that a device that died leaves nothing behind.
 - A view shows what waits, so arrivals are counted when they are first seen waiting (as in policies/demand.py).
-- With `guard` a row goes on only if that can be in time, and the answer that it has is given otherwise; rows that a
-  batch could not improve in time do not go into it. Without it rows are late, as in the paper.
+- With `guard` a row goes on only if that can be in time, and the answer that it has is given otherwise. Rows that a
+  batch would answer too late stay out of it, of a first stage those whose late answer would be worth nothing. Without
+  it rows are late, as in the paper. It is on unless it is switched off: a plan holds for steady loads, the rate is
+  known only when its period is over, and in a burst what is behind by then is sent on to the slowest model. The guard
+  changes nothing where all is in time. Planners judge plans without it, since it would hide what does not hold.
 - `margin` above 1 plans for more than the measured rate, for short periods.
 
 The switches change nothing: thresholds were chosen for the models alone, and the scheduler gives up what is doomed.
 
 Keeps counts and gears between plans: one policy object for one scheduler. Time that runs backwards makes it begin anew.
 
-Options: `period_s` (0.1), `margin` (1), `alpha` (8), `guard` (1; 0 for off).
+Options: `period_s` (0.1), `margin` (1), `alpha` (8), `guard` (1; 0 for off). What it is compared with stands in
+policies/cascadeserve.py.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from peekserve.domain.gears import Gear, GearPlan, Stop
 from peekserve.domain.messages import Batch, Plan
+from peekserve.domain.utility import PenaltyKind
 from peekserve.errors import InvalidConfiguration
-from peekserve.policies.base import Floats, LaneView, Switches, View, WorkerView
+from peekserve.policies.base import Bools, LaneView, Switches, View, WorkerView
 from peekserve.policies.gearbox import Gearbox
 from peekserve.policies.options import checked
+
+Indices = npt.NDArray[np.int64]
 
 # An alarm is later than now.
 _SOON_S = 1e-6
@@ -47,8 +55,8 @@ _SOON_S = 1e-6
 @dataclass(frozen=True, slots=True)
 class Queue:
     """Rows of a lane that wait for one variant, in order of arrival. `stage`: its number in the gear, -1 if the gear
-    does not have it. `ahead`: the stages that follow. `need`: how many rows it waits for. `hosts`: devices and their
-    shares."""
+    does not have it. `ahead`: the stages that follow. `need`: how many rows it waits for, and `wait_s`: for how long
+    at most. `hosts`: devices and their shares."""
 
     lane: int
     variant: int
@@ -58,34 +66,52 @@ class Queue:
     need: int
     hosts: Mapping[str, float]
     stop: Stop | None
+    wait_s: float = inf
 
     def latest_at(self, view: View) -> float:
-        """When its first row must start, to pass this stage and those ahead in time on some device that is free."""
-        many = min(len(self.rows), int(view.lanes[self.lane].max_batch[self.variant]))
+        """When it runs however short it is: its first row must start then, to pass this stage and those ahead in time
+        on some device that is free, or has waited long enough."""
+        rows = list(self.rows)
+        many = min(len(rows), int(view.lanes[self.lane].max_batch[self.variant]))
         tables = [worker.latency_s[self.lane] for worker in view.workers]
         needs = min(float(t[self.variant, many] + sum(t[v, 1] for v in self.ahead)) for t in tables)
-        return float(view.due_at[list(self.rows)].min()) - needs
+        must_at = float(view.due_at[rows].min()) - needs
+        return min(must_at, float(view.arrived_at[rows].min()) + self.wait_s)
 
 
 class Gears:
     """A gear for the load of this moment; each stage a queue; what is certain leaves."""
 
+    NAME: ClassVar[str] = "gears"
     OPTIONS: ClassVar[Mapping[str, float]] = {"period_s": 0.1, "margin": 1.0, "alpha": 8.0, "guard": 1.0}
+    LOWEST: ClassVar[Mapping[str, float]] = {"period_s": 1e-4, "margin": 1e-3}
 
     def __init__(
         self, switches: Switches, plans: Mapping[str, GearPlan] | None = None, **options: float
     ) -> None:
-        """`plans`: by application. Raises InvalidConfiguration where there is none."""
-        if not plans:
-            raise InvalidConfiguration("the policy 'gears' runs a gear plan: make one with peekserve plan")
+        """`plans`: by application. Raises InvalidConfiguration where there is none, and for an unknown option."""
         self.switches = switches
-        self.options = checked(self.OPTIONS, options, {"period_s": 1e-4, "margin": 1e-3})
-        self._plans = plans
+        # Those of `gears` that this policy does not have stand at their defaults.
+        self.options = {**Gears.OPTIONS, **checked(self.OPTIONS, options, self.LOWEST)}
+        if not plans:
+            raise InvalidConfiguration(
+                f"the policy {self.NAME!r} carries out a gear plan: peekserve plan makes one, in a repository, and "
+                "peekserve serve and peekserve simulate run it"
+            )
+        self._plans: Mapping[str, GearPlan] = {
+            name: self.adapted(plan) for name, plan in sorted(plans.items())
+        }
         self._reset()
 
     def _reset(self) -> None:
-        self.boxes = {name: Gearbox(plan) for name, plan in sorted(self._plans.items())}
+        self.boxes = {name: Gearbox(plan) for name, plan in self._plans.items()}
+        # By lane, the variants that some device which was free once can run, bool [V].
+        self.able: dict[str, Bools] = {}
         self._now = -inf
+
+    def adapted(self, plan: GearPlan) -> GearPlan:
+        """A plan as this policy carries it out. Raises InvalidConfiguration for one that it cannot."""
+        return plan
 
     def plan(self, view: View) -> Plan:
         if view.now < self._now:
@@ -93,52 +119,58 @@ class Gears:
         self._now = view.now
         if not view.size or not view.workers:
             return Plan()
-        batches: list[Batch] = []
-        again_at, free = inf, list(range(len(view.workers)))
+        free = list(range(len(view.workers)))
+        self._look_at(view)
         queues = [queue for name, lanes in _lanes(view).items() for queue in self._queues(view, name, lanes)]
         # The most urgent first; of equals the later stage, whose rows have come further.
         queues.sort(key=lambda q: (float(view.due_at[list(q.rows)].min()), -q.stage, q.lane, q.variant))
+        batches: list[Batch] = []
         for queue in queues:
-            latest_at = queue.latest_at(view)
-            urgent = latest_at <= view.now
+            urgent = queue.latest_at(view) <= view.now
             if len(queue.rows) >= queue.need or urgent:
-                made = self._run(view, queue, free, urgent)
-                batches += made
-                # What no batch can answer in time here is late at its deadline, and may run then.
-                dues = (
-                    [at for at in view.due_at[list(queue.rows)].tolist() if at > view.now] if not made else []
-                )
-                again_at = min(again_at, *dues, inf)
-            else:
-                again_at = min(again_at, max(latest_at, view.now + _SOON_S))
-        return Plan(tuple(batches), again_at=again_at)
+                batches += self._run(view, queue, free, urgent)
+        return Plan(tuple(batches), again_at=_again_at(view, queues, batches))
+
+    def _look_at(self, view: View) -> None:
+        for number, lane in enumerate(view.lanes):
+            able = self.able.setdefault(lane.name, np.zeros(len(lane.variants), np.bool_))
+            for worker in view.workers:
+                able |= _runs(worker, number, lane)
 
     def _queues(self, view: View, name: str, lanes: Sequence[int]) -> list[Queue]:
         """The queues of one application, its gear brought up to date."""
-        box = self.boxes.get(name)
-        if box is None:
-            known = ", ".join(self.boxes)
-            raise InvalidConfiguration(f"the policy 'gears' has no plan for {name!r}, only for {known}")
+        box = self.box_of(name, view.lanes[lanes[0]])
         own = np.isin(view.lane, lanes)
         box.see(view.arrived_at[own].tolist())
         first = view.lanes[lanes[0]].variants.index(box.gear.stages[0])
         queued, o = int(view.allowed[own, first].sum()), self.options
         box.shift(view.now, queued, o["period_s"], o["margin"], o["alpha"])
-        return [queue for lane in lanes for queue in self._by_variant(view, box, lane)]
+        return [queue for lane in lanes for queue in self.queues_of(view, box, lane)]
 
-    def _by_variant(self, view: View, box: Gearbox, number: int) -> list[Queue]:
+    def box_of(self, name: str, lane: LaneView) -> Gearbox:
+        """The gears of an application, of which this is a lane. Raises InvalidConfiguration where it has none."""
+        if name not in self.boxes:
+            known = ", ".join(self.boxes)
+            raise InvalidConfiguration(f"the policy {self.NAME!r} has no plan for {name!r}, only for {known}")
+        return self.boxes[name]
+
+    def queues_of(self, view: View, box: Gearbox, number: int) -> Sequence[Queue]:
+        """The queues of one lane, by variant."""
         lane, gear = view.lanes[number], box.gear
         stages = [lane.variants.index(stage) for stage in gear.stages]
-        rest = [v for v in range(len(lane.variants)) if v not in stages]
+        rest = [v for v in range(len(lane.variants)) if v not in stages and self.able[lane.name][v]]
         rows = np.flatnonzero(view.lane == number)
         order = np.array(stages + rest)
         may = view.allowed[rows][:, order]
-        # A row that went on may run nothing but what it was sent to, and one that is pinned nothing but that.
+        # A row that went on may run nothing but what it was sent to, and one that is pinned nothing but that. What no
+        # gear uses runs where there is a device for it.
         asks = np.where(may.any(axis=1), order[may.argmax(axis=1)], -1)
         queues = []
         for variant in sorted(set(asks.tolist()) - {-1}):
-            waiting = rows[asks == variant].tolist()
             stage = stages.index(variant) if variant in stages else -1
+            waiting = self._not_too_late(view, number, variant, stage, rows[asks == variant])
+            if not waiting:
+                continue
             if stage < 0:
                 hosts = _holders(box.plan, lane.variants[variant])
                 queues.append(Queue(number, variant, stage, waiting, (), 1, hosts, None))
@@ -148,6 +180,21 @@ class Gears:
             ahead, need = tuple(stages[stage + 1 :]), gear.queues[stage]
             queues.append(Queue(number, variant, stage, waiting, ahead, need, hosts, stop))
         return queues
+
+    def _not_too_late(
+        self, view: View, number: int, variant: int, stage: int, rows: Indices
+    ) -> Sequence[int]:
+        """With the guard, those without the rows that this variant cannot answer in time any more, not even alone, and
+        that gain nothing by a late answer: they would only keep others waiting. They stay while another variant could
+        have answered them; whoever is still here when none could is to be answered late."""
+        if self.options["guard"] == 0.0:
+            return [int(row) for row in rows]
+        alone_at = np.array([w.free_at + w.latency_s[number][:, 1] for w in view.workers]).min(axis=0)
+        may = view.allowed[rows][:, : len(alone_at)]
+        soonest_at = np.where(may, alone_at, inf).min(axis=1)
+        due_at = view.due_at[rows]
+        out = (due_at < alone_at[variant]) & (due_at >= soonest_at) & _no_use_late(view, stage, rows)
+        return [int(row) for row in rows[~out]]
 
     def _stop(self, plan: GearPlan, gear: Gear, lane: LaneView, stage: int) -> Stop | None:
         if stage + 1 == len(gear.stages):
@@ -165,9 +212,9 @@ class Gears:
         def may(worker: WorkerView) -> bool:
             known = worker.name in planned
             rescues = urgent and weights in worker.resident
-            able = np.isfinite(worker.latency_s[queue.lane][queue.variant, 1])
+            able = bool(_runs(worker, queue.lane, lane)[queue.variant])
             # What no device holds was asked for by name.
-            return bool(able) and (worker.name in queue.hosts or rescues or not known or not queue.hosts)
+            return able and (worker.name in queue.hosts or rescues or not known or not queue.hosts)
 
         able = [i for i in free if may(view.workers[i])]
         behind = {
@@ -187,7 +234,8 @@ class Gears:
             batches.append(
                 Batch(i, queue.lane, queue.variant, tuple(rows), "full" if full else "policy", queue.stop)
             )
-            left = [row for row in left if row not in set(rows)]
+            gone = set(rows)
+            left = [row for row in left if row not in gone]
             free.remove(i)
             key = (name, worker.name)
             box.taken[key] = box.taken.get(key, 0) + len(rows)
@@ -196,22 +244,57 @@ class Gears:
     def _worth_running(
         self, view: View, queue: Queue, worker: WorkerView, rows: Sequence[int]
     ) -> Sequence[int]:
-        """With the guard, of rows that have an answer those that a batch would still answer in time: the largest batch
-        that there is; it is never worth running for rows that would be late. A row that not even a batch of its own on
-        a worker at rest could answer in time has no answer that counts: one in hand would have been given by now."""
-        if self.options["guard"] == 0.0 or not queue.stage or np.isnan(view.instant[list(rows)]).any():
+        """With the guard, those that a batch would answer in time or that gain by a late answer: the largest batch that
+        there is. A row that not even a batch of its own on a worker at rest could answer in time goes with them: one
+        that has an answer in hand, or something to hope for elsewhere, would not be here."""
+        if self.options["guard"] == 0.0:
             return rows
-        latency_s: Floats = worker.latency_s[queue.lane][queue.variant]
+        latency_s = worker.latency_s[queue.lane][queue.variant]
         soonest_at = view.now + min(float(w.latency_s[queue.lane][queue.variant, 1]) for w in view.workers)
-        kept = list(rows)
-        while kept:
-            end_at = worker.free_at + float(latency_s[len(kept)])
-            fits = [row for row in kept if view.due_at[row] >= end_at or view.due_at[row] < soonest_at]
-            if len(fits) == len(kept):
+        kept = np.array(rows)
+        while len(kept):
+            end_at, due_at = worker.free_at + float(latency_s[len(kept)]), view.due_at[kept]
+            out = (due_at < end_at) & (due_at >= soonest_at) & _no_use_late(view, queue.stage, kept)
+            if not out.any():
                 break
             # Without the most urgent row the batch is shorter, and may do for the others.
-            kept.remove(min(set(kept) - set(fits), key=lambda row: (view.due_at[row], row)))
-        return kept
+            kept = np.delete(kept, int(np.where(out, due_at, inf).argmin()))
+        return [int(row) for row in kept]
+
+
+def _runs(worker: WorkerView, number: int, lane: LaneView) -> Bools:
+    """Which variants of a lane are timed on a device and fit into its memory: bool [V]."""
+    fits = worker.bytes[lane.weights] <= worker.budget
+    timed: Bools = np.isfinite(worker.latency_s[number][: len(lane.variants), 1])
+    return timed & fits
+
+
+def _no_use_late(view: View, stage: int, rows: Indices) -> Bools:
+    """Which of these rows a late answer is worth nothing to: it is penalised so, or there is an earlier one in hand."""
+    penalised: Bools = view.penalty[rows] == PenaltyKind.STEP
+    return penalised | ~np.isnan(view.instant[rows]) if stage else penalised
+
+
+def _again_at(view: View, queues: Sequence[Queue], batches: Sequence[Batch]) -> float:
+    """When to ask again about what waits beside these batches."""
+    running = {row for batch in batches for row in batch.rows}
+    # What no batch can answer in time is late at its deadline, and may run then.
+    found = [at for row, at in enumerate(view.due_at.tolist()) if row not in running and at > view.now]
+    ends_at = [
+        view.workers[b.worker].free_at + view.workers[b.worker].latency_s[b.lane][b.variant, len(b.rows)]
+        for b in batches
+    ]
+    for queue in queues:
+        left = [row for row in queue.rows if row not in running]
+        if not left:
+            continue
+        latest_at = replace(queue, rows=left).latest_at(view)
+        if latest_at > view.now:
+            found.append(max(latest_at, view.now + _SOON_S))
+        if latest_at <= view.now or len(left) >= queue.need:
+            # It waits for a device. One that is left over is asked about by whoever carries this out.
+            found += ends_at
+    return float(min(found, default=inf))
 
 
 def _lanes(view: View) -> dict[str, list[int]]:

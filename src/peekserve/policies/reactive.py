@@ -140,6 +140,10 @@ class Reactive(ABC):
         """bool [n, V]: the variants that this policy would ever run a row with."""
         return draft.view.allowed
 
+    def in_the_way(self, turn: Turn) -> int:
+        """How many heads of the queue cost more than they bring, and are passed over; none in the paper."""
+        return 0
+
     def plan(self, view: View) -> Plan:
         if not view.workers or not view.size:
             return Plan()
@@ -164,6 +168,10 @@ class Reactive(ABC):
     def _served(self, draft: Draft, seats: Sequence[Seat], usable: Bools, alike: bool) -> bool:
         for seat in seats:
             turn = Turn.of(draft, seat, usable, alike)
+            heads = self.in_the_way(turn)
+            if heads:
+                draft.drop(turn.rows[:heads].tolist())
+                return True
             found = self.pick(turn)
             if found is not None:
                 _run(draft, seat, turn.lane, found[0], found[1], usable)

@@ -28,9 +28,14 @@ Two repairs, from our own measurements:
   quickest, in the largest batch that is in time. Rows of other lanes count with their quickest variant. There are
   no buckets then. Several workers share the queue: those in the view, which with rolling planning are seldom more than
   one, or as many as `workers` says; each is then taken to do its part of it.
+  A queue that a burst has made too long never recovers by itself: its head is always nearly due, so that batches are
+  short, and short batches answer less. As in Nexus's early drop, the heads that are in a full batch's way are passed
+  over then: if the queue would lose fewer rows by it, those heads counted, with the quickest variant on all workers
+  that share it. Nexus drops them whatever the queue loses. They wait on, and are taken if a worker is there for them.
 
-Options: `buckets` (8): K. `raise` (1): 0 is the paper's mode. `drain` (0): the share of the slack, 0 for SlackFit; 0.5
-is what was measured. `workers` (0): how many share the queue; 0 for those in the view.
+Options: `buckets` (8): K. `raise` (1): 0 is the paper's mode. `drain` (0): the share of the slack, 0 for SlackFit; 0.3
+kept as many deadlines as the smallest variant alone (experiments/superserve/entrants.py). `workers` (0): how many share
+the queue; 0 for those in the view.
 """
 
 from collections.abc import Mapping
@@ -99,6 +104,28 @@ def buckets(latency_s: Floats, most: Indices, accuracy: Floats, many: int) -> tu
     )
 
 
+def lost(due_s: Floats, begin_s: float, latency_s: Floats, sharing: int) -> int:
+    """How many rows a queue loses where so many workers begin together, each with the largest batch that answers its
+    head in time, and again when that is done. `due_s`: f8[n], rising; `latency_s`: f8[B + 1], seconds by rows.
+
+    >>> one_or_two = np.array([0.0, 2.0, 3.0])
+    >>> lost(np.array([2.5, 3.0, 3.0, 5.0]), 0.0, one_or_two, 1)  # the first alone, and then two are too late
+    2
+    >>> lost(np.array([3.0, 3.0, 5.0]), 0.0, one_or_two, 1)  # two, and then the last
+    0
+    """
+    at_s, head, gone = begin_s, 0, 0
+    while head < len(due_s):
+        if due_s[head] < at_s + latency_s[1]:
+            late = int(np.searchsorted(due_s, at_s + latency_s[1])) - head
+            gone, head = gone + late, head + late
+            continue
+        size = int(np.searchsorted(latency_s[1:], due_s[head] - at_s, side="right"))
+        at_s += float(latency_s[size])
+        head += size * sharing
+    return gone
+
+
 class SlackFit(Reactive):
     """The largest batch in the slowest bucket that the slack allows; or, with `drain`, what empties the queue in
     time."""
@@ -127,6 +154,20 @@ class SlackFit(Reactive):
             return turn.maxbatch()
         size = min(chosen.size, int(turn.counts[chosen.variant]))
         return (self._raised(turn, chosen, size) if self.options["raise"] > 0.0 else chosen.variant), size
+
+    def in_the_way(self, turn: Turn) -> int:
+        if self.options["drain"] <= 0.0:
+            return 0
+        variant = turn.quickest()
+        latency_s, most = turn.latency_s[variant], int(min(turn.most[variant], turn.counts[variant]))
+        if turn.largest(variant) >= most:
+            return 0
+        begin_s = turn.seat.free_s + float(turn.load_s[variant])
+        due_s = turn.draft.due_s[turn.rows]
+        heads = int(np.searchsorted(due_s, begin_s + float(latency_s[most])))
+        sharing = max(int(self.options["workers"]), len(turn.draft.seats))
+        fewer = heads + lost(due_s[heads:], begin_s, latency_s[: most + 1], sharing)
+        return heads if fewer < lost(due_s, begin_s, latency_s[: most + 1], sharing) else 0
 
     def _buckets(self, turn: Turn) -> tuple[Bucket, ...]:
         many = int(self.options["buckets"])

@@ -30,12 +30,12 @@ def inside(entry: Entry, folder: Path, root: Path) -> Path:
     return real
 
 
-def folder_inside(entry: Entry, folder: Path, root: Path) -> Path:
-    """As `inside`, for a folder: Misread when there is none of that name."""
+def folder_inside(entry: Entry, folder: Path, root: Path, hint: str = "") -> Path:
+    """As `inside`, for a folder: Misread when there is none of that name, with `hint` what to do about it."""
     try:
         real = _confined(entry, folder, root)
         if not real.is_dir():
-            raise entry.wrong(f"there is no folder {entry.text()!r} in {folder}")
+            raise entry.wrong(f"there is no folder {entry.text()!r} in {folder}", hint)
     except (OSError, RuntimeError) as error:
         raise entry.wrong(f"{entry.text()!r} cannot be opened: {error}") from None
     return real

@@ -12,6 +12,7 @@ from pathlib import Path
 from peekserve.config import Entry, Misread, Problems, Section, parse, read
 from peekserve.domain.application import OnMiss, check_name
 from peekserve.policies import PLANNED, POLICIES, YARDSTICKS
+from peekserve.registry.doors import ACCESS, GRPC, HTTP, Address, Limits, Tls, address, grpc, limits, tls
 from peekserve.registry.stated import DEVICES
 
 FILE = "peekserve.yaml"
@@ -20,14 +21,6 @@ BELIEFS = ("calibrated", "dirichlet")
 ESCALATE = {"auto": None, "on": True, "off": False}
 SUPERNETS = ("onnx", "torch")
 LEVELS = ("debug", "info", "warning", "error")
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen. Port 0 picks a free one."""
-
-    host: str
-    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +49,6 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """`body`: bytes of one request. `rows`: of one request. `waiting_rows`, `waiting_bytes`: of all that
-    wait. `remembered_rows`: answered rows whose true class may still come.
-    """
-
-    body: int = 64 << 20
-    rows: int = 1024
-    waiting_rows: int = 4096
-    waiting_bytes: int = 256 << 20
-    remembered_rows: int = 65_536
-
-
-@dataclass(frozen=True, slots=True)
 class ServerSettings:
     """`window_s`: 0 plans at each event, above 0 once in that many seconds. `rebalance_s`: how often
     what is left of a window's plan is planned again, 0 for never. `margin_s`: taken off every
@@ -78,11 +58,12 @@ class ServerSettings:
     goes with the policy. `escalate`: may a row that a model ran be asked of another one, None for what goes with the
     policy; `escalate_gain`: expected accuracy that the other one must add. `state`, `journal`: a folder and a file;
     empty for the default folder and for no journal. `supernets`: which runtime their subnets run in; other models
-    always run in ONNX Runtime. `grpc`: None when switched off.
+    always run in ONNX Runtime. `grpc`: None when switched off. `access`: who may ask (docs/security.md). `tls`: None to
+    speak plainly.
     """
 
-    http: Address = Address("127.0.0.1", 8000)
-    grpc: Address | None = Address("127.0.0.1", 8001)
+    http: Address = HTTP
+    grpc: Address | None = GRPC
     policy: PolicySettings = PolicySettings()
     window_s: float = 0.0
     rebalance_s: float = 0.0
@@ -94,11 +75,13 @@ class ServerSettings:
     beliefs: str = ""
     escalate: bool | None = None
     escalate_gain: float = 0.02
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     log: str = "info"
     state: str = ""
     journal: str = ""
     supernets: str = "onnx"
+    access: str = "auto"
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +131,8 @@ def _settings(entry: Entry) -> ServerSettings:
     top = Section(entry)
     window_s, rebalance_s = top.take("planning", _planning, (plain.window_s, plain.rebalance_s))
     settings = ServerSettings(
-        http=top.take("http", lambda e: _address(e, plain.http), plain.http),
-        grpc=top.take("grpc", _grpc, plain.grpc),
+        http=top.take("http", lambda e: address(e, plain.http), plain.http),
+        grpc=top.take("grpc", grpc, plain.grpc),
         policy=top.take("policy", _policy, plain.policy),
         window_s=window_s,
         rebalance_s=rebalance_s,
@@ -161,11 +144,13 @@ def _settings(entry: Entry) -> ServerSettings:
         beliefs=top.take("beliefs", lambda e: e.one_of(BELIEFS, "kind of beliefs"), plain.beliefs),
         escalate=top.take("escalate", lambda e: ESCALATE[e.one_of(ESCALATE)], plain.escalate),
         escalate_gain=top.take("escalate_gain", lambda e: e.number(0.0, 1.0), plain.escalate_gain),
-        limits=top.take("limits", _limits, plain.limits),
+        limits=top.take("limits", limits, plain.limits),
         log=top.take("log", lambda e: e.one_of(LEVELS, "level"), plain.log),
         state=top.take("state", Entry.text, plain.state),
         journal=top.take("journal", Entry.text, plain.journal),
         supernets=top.take("supernets", lambda e: e.one_of(SUPERNETS, "runtime"), plain.supernets),
+        access=top.take("access", lambda e: e.one_of(ACCESS, "kind of access"), plain.access),
+        tls=top.take("tls", tls, plain.tls),
     )
     top.done()
     for slot in settings.workers:
@@ -175,19 +160,6 @@ def _settings(entry: Entry) -> ServerSettings:
                 "write supernets: torch, or cpu:0",
             )
     return settings
-
-
-def _address(entry: Entry, default: Address) -> Address:
-    """HOST:PORT, [IPv6]:PORT, or a port alone."""
-    host, _, port = entry.text().rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535 or " " in host:
-        raise entry.wrong(f"{entry.text()!r} is no address", "write HOST:PORT, for example 0.0.0.0:8000")
-    return Address(host or default.host, int(port))
-
-
-def _grpc(entry: Entry) -> Address | None:
-    return None if entry.text() in ("off", "none") else _address(entry, Address("127.0.0.1", 8001))
 
 
 def _policy(entry: Entry) -> PolicySettings:
@@ -290,20 +262,6 @@ def _device(entry: Entry) -> str:
     return f"{kind}:{number or 0}"
 
 
-def _limits(entry: Entry) -> Limits:
-    plain = Limits()
-    section = Section(entry)
-    limits = Limits(
-        section.take("body", Entry.size, plain.body),
-        section.take("rows", lambda e: e.integer(1), plain.rows),
-        section.take("waiting_rows", lambda e: e.integer(1), plain.waiting_rows),
-        section.take("waiting_bytes", Entry.size, plain.waiting_bytes),
-        section.take("remembered_rows", lambda e: e.integer(0), plain.remembered_rows),
-    )
-    section.done()
-    return limits
-
-
 KEYS = (
     "http",
     "grpc",
@@ -322,6 +280,8 @@ KEYS = (
     "state",
     "journal",
     "supernets",
+    "access",
+    "tls",
 )
 
 

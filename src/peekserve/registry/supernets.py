@@ -138,7 +138,7 @@ def _one(
 
 def _folder(entry: Entry, folder: Path, root: Path) -> _Folder:
     """Raises Misread when the folder holds no supernet, one of another version, or files that are not its own."""
-    path = folder_inside(entry, folder, root)
+    path = folder_inside(entry, folder, root, f"{STEP.format('train', folder, entry.text())} makes one")
     try:
         weights, exported, graphs = path / WEIGHTS, packed.weights_of(path), packed.graphs(path)
         for file in (path / DESCRIPTION, weights, exported, *graphs.values()):

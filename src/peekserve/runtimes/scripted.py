@@ -6,6 +6,7 @@ row, never from a stream of draws.
 
 import zlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from peekserve.clock import Clock, WallClock
 from peekserve.domain.application import Variant
 from peekserve.domain.profile import Quality
-from peekserve.errors import BackendError, InvalidModel
+from peekserve.errors import BackendError, DataUnavailable, InvalidModel
 from peekserve.runtimes.base import Inputs, Scores
 from peekserve.runtimes.waiting import WaitUntil, wait_until
 
@@ -57,6 +58,18 @@ class RecordedAnswers:
     def __init__(self, scores: Mapping[str, Scores], index: str) -> None:
         self._scores = scores
         self._index = index
+
+    @classmethod
+    def read(cls, path: Path) -> "RecordedAnswers":
+        """What `write` wrote. Raises DataUnavailable where it is not there."""
+        if not path.is_file():
+            raise DataUnavailable(f"{path}: there are no recorded answers for a scripted runtime")
+        with np.load(path) as said:
+            return cls(dict(zip(said["variants"].tolist(), said["scores"], strict=True)), str(said["index"]))
+
+    def write(self, path: Path) -> None:
+        """As an npz, for worker processes: `variants` [V], `scores` float64 [V, N, C] and the name of the `index`."""
+        np.savez(path, variants=list(self._scores), scores=list(self._scores.values()), index=self._index)
 
     def scores(self, variant: Variant, classes: int, inputs: Inputs) -> Scores:
         if variant.name not in self._scores:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from peekserve.errors import InvalidConfiguration
 from peekserve.runtimes.base import Runtime
@@ -10,11 +11,13 @@ from peekserve.runtimes.base import Runtime
 @dataclass(frozen=True, slots=True)
 class RuntimeSpec:
     """`kind`: onnx, paced (ONNX at the pace of the slot's device), elastic (subnets in torch, in place; other models
-    in ONNX) or scripted. `threads` of the framework. `seed` of a script."""
+    in ONNX) or scripted. `threads` of the framework. `seed` of a script; `answers`: the file of a script that says what
+    real models said once (RecordedAnswers.write), instead of drawing."""
 
     kind: str = "onnx"
     threads: int = 1
     seed: int = 0
+    answers: str = ""
 
     def make(self, device: str) -> Runtime:
         """The runtime for a slot of this device; imports its framework. InvalidConfiguration on an unknown kind."""
@@ -53,9 +56,10 @@ def _elastic(spec: RuntimeSpec, device: str) -> Runtime:
 
 
 def _scripted(spec: RuntimeSpec, device: str) -> Runtime:
-    from peekserve.runtimes.scripted import DrawnAnswers, ScriptedRuntime
+    from peekserve.runtimes.scripted import Answers, DrawnAnswers, RecordedAnswers, ScriptedRuntime
 
-    return ScriptedRuntime(DrawnAnswers(spec.seed), device)
+    said: Answers = RecordedAnswers.read(Path(spec.answers)) if spec.answers else DrawnAnswers(spec.seed)
+    return ScriptedRuntime(said, device)
 
 
 RUNTIMES: dict[str, Callable[[RuntimeSpec, str], Runtime]] = {

@@ -46,6 +46,10 @@ class Accounts:
             **({"detail": answer.detail} if answer.detail else {}),
         )
 
+    def turned_away(self, protocol: str) -> Callable[[Status, str], None]:
+        """What a doorkeeper tells of whom it did not let in."""
+        return lambda status, sentence: self.refused("", status, sentence, protocol, 0.0)
+
     def refused(self, model: str, status: Status, sentence: str, protocol: str, seconds: float) -> None:
         """A call that never became a request. `model`: empty when there is none of that name."""
         self.telemetry.request(model, "", protocol, outcome_label(status.word), seconds)

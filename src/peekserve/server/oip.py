@@ -6,8 +6,9 @@ INVALID_ARGUMENT.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -51,9 +52,15 @@ class GrpcServer:
         descriptions: Descriptions,
         host: str = "127.0.0.1",
         port: int = 8001,
+        guards: Sequence[grpc.aio.ServerInterceptor] = (),
+        certificate: tuple[str, str] | None = None,
     ) -> None:
+        """`guards`: interceptors that every call passes. `certificate`: files with the certificate and its private key,
+        to speak TLS."""
         self._door = Door(desk, accounts, descriptions)
         self._asked = (host, port)
+        self._guards = guards
+        self._certificate = certificate
         self._bytes = desk.limits.body_bytes
         self._server: Any = None
 
@@ -66,14 +73,20 @@ class GrpcServer:
             ("grpc.max_send_message_length", self._bytes),
             ("grpc.so_reuseport", 0),
         ]
-        self._server = grpc.aio.server(options=options)
+        self._server = grpc.aio.server(options=options, interceptors=self._guards)
         self._server.add_generic_rpc_handlers(self._door.handlers())
         try:
-            bound = self._server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            bound = self._listen(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         except RuntimeError as error:
             raise InvalidConfiguration(f"cannot listen at {host}:{port} for gRPC: {error}") from None
         await self._server.start()
         return host, bound
+
+    def _listen(self, address: str) -> int:
+        if self._certificate is None:
+            return int(self._server.add_insecure_port(address))
+        certificate, key = (Path(file).read_bytes() for file in self._certificate)
+        return int(self._server.add_secure_port(address, grpc.ssl_server_credentials([(key, certificate)])))
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """Take no new calls, let open ones end for so long, then cut them."""

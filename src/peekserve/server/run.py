@@ -13,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from peekserve.errors import InvalidConfiguration
+from peekserve.server.patience import PatientProtocol
 
 
 class _Uvicorn(uvicorn.Server):
@@ -34,9 +35,19 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """One listening address. `start` returns when connections are taken, `stop` when none is left."""
 
-    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", port: int = 8000) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        certificate: tuple[str, str] | None = None,
+        protocol: type[PatientProtocol] = PatientProtocol,
+    ) -> None:
+        """`certificate`: files with the certificate and its private key, to speak TLS."""
         self._app = app
         self._asked = (host, port)
+        self._certificate = certificate
+        self._protocol = protocol
         self._server: _Uvicorn | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -48,7 +59,7 @@ class HttpServer:
         listener = listen(*self._asked)
         config = uvicorn.Config(
             self._app,
-            http="auto",
+            http=self._protocol,
             loop="none",
             ws="none",
             lifespan="off",
@@ -61,7 +72,16 @@ class HttpServer:
             proxy_headers=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=5,
+            ssl_certfile=self._certificate[0] if self._certificate else None,
+            ssl_keyfile=self._certificate[1] if self._certificate else None,
         )
+        try:
+            config.load()
+        except OSError as error:
+            listener.close()
+            raise InvalidConfiguration(
+                f"tls: {self._certificate}: no certificate and its key: {error}"
+            ) from None
         self._server = _Uvicorn(config)
         self._serving = asyncio.create_task(self._server.serve([listener]))
         await self._server.listening.wait()

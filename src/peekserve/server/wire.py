@@ -8,6 +8,7 @@ order of the header.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from peekserve.domain.messages import Answer
 from peekserve.domain.request import Outcome, Reason
 from peekserve.errors import (
     AlreadyConfirmed,
+    Forbidden,
     InvalidRequest,
     InvalidTensor,
     NotAnswered,
@@ -27,6 +29,8 @@ from peekserve.errors import (
     StaleStream,
     TooFast,
     TooLarge,
+    TooSlow,
+    Unauthenticated,
     UnknownApplication,
     UnknownRequest,
     UnknownStream,
@@ -65,6 +69,9 @@ ERRORS: Mapping[type[Exception], Status] = {
     NotWanted: Status(404, "NOT_FOUND", "not_wanted"),
     NoWindow: Status(409, "FAILED_PRECONDITION", "no_window"),
     TooFast: Status(429, "RESOURCE_EXHAUSTED", "rate_limited"),
+    Unauthenticated: Status(401, "UNAUTHENTICATED", "unauthenticated"),
+    Forbidden: Status(403, "PERMISSION_DENIED", "permission_denied"),
+    TooSlow: Status(408, "DEADLINE_EXCEEDED", "too_slow"),
     TooLarge: Status(413, "RESOURCE_EXHAUSTED", "too_large"),
     UnknownRequest: Status(404, "NOT_FOUND", "request_not_found"),
     NotAnswered: Status(409, "FAILED_PRECONDITION", "not_answered"),
@@ -96,6 +103,11 @@ def status_of_answer(answer: Answer) -> Status:
         return OK
     status = OUTCOMES[answer.reason]
     return BROKEN if status is OK else status
+
+
+def retry_after(seconds: float) -> int:
+    """Of a Retry-After header: whole seconds, never too few."""
+    return max(1, ceil(seconds))
 
 
 def error_body(sentence: str, status: Status) -> bytes:

@@ -2,17 +2,50 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """A worker dies at `at` with all that it ran, and is up again `back_s` later."""
+    """A worker dies at `at` with all that it ran, and is up again `back_s` later. `unnoticed_s`: until the scheduler
+    hears of it; what it is given meanwhile is lost. `haunts`: what it had begun is still told when it would have ended,
+    by a message that was on its way."""
 
     worker: str
     at: float
     back_s: float = 0.2
+    unnoticed_s: float = 0.0
+    haunts: bool = False
+
+
+Thing = Literal["batch", "load", "peek", "alarm"]
+What = Literal["slow", "fails", "lost", "twice", "late", "misshapen"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mishap:
+    """What goes wrong with one batch, load, peek or alarm: the `nth` of its kind, counted from 1.
+
+    `slow`: takes `seconds` longer. `fails`: the runtime raises, or a peek brings no evidence. `lost`: its end is never
+    told; a worker is stuck in such a load. `twice`: told again, `seconds` later. `late`: told `seconds` late, so that
+    others overtake it. `misshapen`: scores of the wrong shape.
+    """
+
+    of: Thing
+    nth: int
+    what: What
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The scheduler's process stands still: what would reach it from `at` on, alarms included, reaches it `seconds`
+    later."""
+
+    at: float
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +67,21 @@ class Chances:
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Kills at fixed instants and chances for the rest."""
+    """Kills at fixed instants; mishaps of single things and pauses, or chances for the rest. `restart_s`: how long a
+    worker that is asked to restart takes to go down."""
 
     kills: Sequence[Kill] = ()
     chances: Chances = Chances()
+    mishaps: Sequence[Mishap] = ()
+    pauses: Sequence[Pause] = ()
+    restart_s: float = 0.0
+
+    def heard_at(self, at: float) -> float:
+        """When the scheduler hears of what would reach it at `at`."""
+        for pause in self.pauses:
+            if pause.at <= at < pause.at + pause.seconds:
+                at = pause.at + pause.seconds
+        return at
 
     @classmethod
     def drawn(cls, workers: Sequence[str], until: float, kills: int, rng: np.random.Generator) -> "Faults":

@@ -17,7 +17,7 @@ import io
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +42,11 @@ _SMALLEST = 1024
 
 
 def export(
-    supernet: Supernet, subnets: Sequence[Subnet], folder: Path, take_apart: int | None = None
+    supernet: Supernet,
+    subnets: Sequence[Subnet],
+    folder: Path,
+    take_apart: int | None = None,
+    seen: Callable[[Subnet], None] = lambda subnet: None,
 ) -> Path:
     """Write the graphs of `subnets` and their weights into `folder`/subnets, in place of what was there.
 
@@ -52,10 +56,13 @@ def export(
 
     What was there stays until all is written, and whoever has mapped the old weights keeps them. Save the supernet
     first: the file tells which weights it was exported from, and supernet.json gets the sha256 of what is written.
-    Raises InvalidModel where statistics are missing, and
+    `seen` is told of every subnet whose graph is made. Raises InvalidModel where statistics are missing, and
     InvalidConfiguration on a subnet outside the space.
     """
-    models = {subnet.name: _traced(extract(supernet, subnet), supernet.example) for subnet in subnets}
+    models = {}
+    for subnet in subnets:
+        models[subnet.name] = _traced(extract(supernet, subnet), supernet.example)
+        seen(subnet)
     shared: dict[str, Array] = {}
     for model in models.values():
         _take_weights(model, shared)

@@ -322,6 +322,8 @@ def conv_net(dims: int) -> Callable[[Sizes, nn.Module], nn.Module]:
             raise InvalidConfiguration(
                 f"channels {channels} and blocks {blocks}: one of each for every stage"
             )
+        if kernel % 2 == 0:
+            raise InvalidConfiguration(f"kernel {kernel}: odd, as blocks add what they read to what they say")
         stem = one(sizes, "stem_kernel", kernel), one(sizes, "stem_stride", 1)
         return ConvNet(
             dims, several(sizes, "shape"), one(sizes, "classes"), channels, blocks, kernel, *stem, front

@@ -197,7 +197,7 @@ def read_description(folder: Path) -> Description:
             )
         written = msgspec.json.decode(raw, type=_Written)
     except msgspec.DecodeError as error:
-        raise InvalidModel(f"{path}: {error}") from error
+        raise InvalidModel(f"{path} is cut off or damaged ({error}): copy the folder again") from error
     try:
         space = Space(
             written.architecture,

@@ -4,13 +4,14 @@ In each step the largest subnet learns from the labels; the smallest and two ran
 the same rows. Their gradients add up, then the shared weights move once. So the two ends of the space, between which
 all others lie, are trained in every step, and small subnets have a teacher that costs nothing extra.
 
-Here is also what every training of ours is made of: seeds, batches and the learning rate's course.
+Here is also what every training of ours is made of: seeds, batches and the learning rate's course. A training that is
+killed goes on from its checkpoint (checkpoint.py) to the very weights that it would have reached.
 """
 
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from peekserve.supernets.checkpoint import Checkpoint, Course
 from peekserve.supernets.operators import Supernet
 from peekserve.supernets.space import Subnet
 
@@ -39,6 +41,26 @@ def shuffled(
     order = rng.permutation(len(labels))
     parts = np.array_split(order, max(1, -(-len(labels) // size)))
     return [([values[rows] for values in inputs], labels[rows]) for rows in parts]
+
+
+def as_seen(
+    rows: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    changed: Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]],
+    per_class: int | None = None,
+    size: int = 64,
+) -> Epoch:
+    """Epochs of all rows as `changed` shows them, or of `per_class` rows of each class at most, drawn anew each time:
+    where one class is most of the data, little is learnt of the others."""
+    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+
+    def epoch(rng: np.random.Generator) -> list[Batch]:
+        if per_class is None:
+            return shuffled([changed(rows, rng)], labels, rng, size)
+        some = np.concatenate([rng.permutation(of)[:per_class] for of in members])
+        return shuffled([changed(rows[some], rng)], labels[some], rng, size)
+
+    return epoch
 
 
 def seeded(seed: int) -> None:
@@ -107,24 +129,33 @@ def train(
     seed: int,
     peak: float = 4e-3,
     seen: Callable[[Progress], None] = lambda progress: None,
+    checkpoint: Checkpoint | None = None,
 ) -> Spent:
     """Train the shared weights in place; the supernet is left in evaluation mode, with the largest subnet's statistics
     alone.
 
     `epoch(rng)` gives the training rows anew in each epoch. Same seed (and `seeded` before the network was built), same
-    weights. `seen` is told after every epoch.
+    weights. `checkpoint` is written after every epoch; where one is there, the training goes on from it, and its result
+    is that of a training that was never cut off, to the last bit. `seen` is told where it goes on from, and after every
+    epoch that runs here. Raises InvalidModel for a checkpoint that cannot be gone on from (`Checkpoint.read`).
     """
     rng = np.random.default_rng(seed)
     optimiser, schedule = one_cycle(supernet.parameters(), epochs, peak)
-    rows: dict[Subnet, int] = {}
-    steps, began = 0, time.process_time()
     space = supernet.space
     for name in [name for name in supernet.norms if name != space.largest.name]:
         del supernet.norms[name]  # the weights that they belong to are about to go
         supernet.forget(Subnet.parse(name))
     supernet.train()
-    for i in range(epochs):
-        losses = []
+    course, spent = Course(supernet.network, optimiser, schedule, rng), Spent(0.0, 0, {})
+    told = {"epochs": str(epochs), "seed": str(seed), "peak": str(peak), "space": str(space)}
+    done = 0
+    if checkpoint is not None and (found := checkpoint.read(told)) is not None:
+        done, spent = found.epoch, Spent(found.cpu_s, found.steps, dict(found.rows))
+        course.restore(found)
+        seen(Progress(done, epochs, *found.losses))
+    for i in range(done, epochs):
+        began, losses = time.process_time(), []
+        steps, rows = spent.steps, spent.rows
         for inputs, labels in epoch(rng):
             subnets = [space.smallest, *(space.sample(rng) for _ in range(RANDOM))]
             optimiser.zero_grad()
@@ -134,7 +165,11 @@ def train(
             for subnet in (space.largest, *subnets):
                 rows[subnet] = rows.get(subnet, 0) + len(labels)
         schedule.step()
+        spent = replace(spent, cpu_s=spent.cpu_s + time.process_time() - began, steps=steps)
         largest, smallest = np.mean(losses, axis=0).tolist()
+        if checkpoint is not None:
+            state = course.state(i + 1, (largest, smallest), spent.cpu_s, spent.steps, spent.rows)
+            checkpoint.write(told, state)
         seen(Progress(i + 1, epochs, largest, smallest))
     supernet.eval()
-    return Spent(time.process_time() - began, steps, rows)
+    return spent

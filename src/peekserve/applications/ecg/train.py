@@ -7,16 +7,15 @@ same nets are trained and tested on different patients, the accuracies printed a
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from peekserve.applications.ecg.load import SYMBOLS, load
 from peekserve.applications.nets import conv
 from peekserve.applications.splits import Split
-from peekserve.applications.training import Batch, Epoch, export, fit, seeded, shuffled
+from peekserve.applications.training import Epoch, as_seen, export, fit, seeded
+from peekserve.supernets.augment import Augmentation
 
 CLASSES = len(SYMBOLS)
 DEPTH = (3, 4, 6, 3)  # blocks of two convolutions in each stage: with stem and head, 34 layers
@@ -82,26 +81,13 @@ def small() -> nn.Module:
     )
 
 
-def worn_differently(rows: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Each beat found up to 17 ms early or late, a little higher or lower, on a drifting line, and noisier."""
-    n, length = rows.shape
-    at = np.clip(np.arange(length) + rng.integers(-3, 4, (n, 1)), 0, length - 1)
-    drift = rng.normal(0.0, 0.05, (n, 1)) + rng.normal(0.0, 0.05, (n, 1)) * np.linspace(-1.0, 1.0, length)
-    scale = np.exp(rng.normal(0.0, 0.1, (n, 1)))
-    seen = np.take_along_axis(rows, at, 1) * scale + drift + rng.normal(0.0, 0.01, rows.shape)
-    return seen.astype(np.float32)
+# Found up to 17 ms early or late, a little higher or lower, on a drifting line, and noisier.
+WORN_DIFFERENTLY = Augmentation(shift=(3,), scale=0.1, level=0.05, drift=0.05, noise=0.01)
 
 
 def augmented(train: Split) -> Epoch:
-    """Every class's rows, or `OF_A_CLASS` drawn anew each time, as they might have been recorded."""
-    members = [np.flatnonzero(train.labels == c) for c in np.unique(train.labels)]
-
-    def epoch(rng: np.random.Generator) -> list[Batch]:
-        drawn = np.concatenate([rng.permutation(rows)[:OF_A_CLASS] for rows in members])
-        seen = worn_differently(train.inputs["beat"][drawn], rng)[:, None]
-        return shuffled([seen], train.labels[drawn], rng)
-
-    return epoch
+    """Every class's beats, or `OF_A_CLASS` drawn anew each time, as they might have been recorded: [n, 1, 180]."""
+    return as_seen(train.inputs["beat"][:, None], train.labels, WORN_DIFFERENTLY, OF_A_CLASS)
 
 
 def trained(train: Split) -> dict[str, nn.Module]:

@@ -12,7 +12,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from peekserve.experiments.spec import Experiment, Job, Panel, Series
-from peekserve.experiments.superserve.entrants import DRAIN, INFAAS, MAXBATCH, PAPER, SLACKFIT, fixed
+from peekserve.experiments.superserve.entrants import (
+    DRAIN,
+    INFAAS,
+    MAXBATCH,
+    PAPER,
+    SLACKFIT,
+    drain,
+    fixed,
+)
 from peekserve.experiments.superserve.grid import LARGEST, SMALLEST, Bursty, capacity_of
 from peekserve.experiments.superserve.lab import SuperLab
 from peekserve.experiments.superserve.serving import CARRIED
@@ -155,7 +163,7 @@ def _scaling_jobs(lab: SuperLab) -> Sequence[Job]:
 
 
 def _scaled(lab: SuperLab, name: str, workers: int) -> Job:
-    who = Entrant(DRAIN.name, DRAIN.policy, (("drain", 0.5), ("workers", float(workers))))
+    who = drain(workers)
 
     def job(seed: int) -> list[Row]:
         world = world_of(lab, name)

@@ -179,7 +179,7 @@ def _world_of(lab: _Same, name: str) -> World:
         name,
         scored.classes,
         tuple(together),
-        prior=(1.0,) * len(scored.classes),
+        prior=_frequencies(scored.validation_labels, len(scored.classes)),
         queries=(("default", QueryType(DEADLINE_S)),),
     )
     recorded = Recorded(scored.labels, answers)
@@ -195,6 +195,14 @@ def _variant(name: str, weights: str, quality: Quality, timed: Timed, stretch: f
 
 def _quality(scored: Scored, subnet: int) -> Quality:
     return _confusion(scored, scored.subnets_validation[subnet])
+
+
+def _frequencies(labels: np.ndarray[tuple[int], np.dtype[np.int64]], classes: int) -> tuple[float, ...]:
+    """The prior: how often each class is seen, in all one row for each, none without a share of its own. Nobody peeks
+    here, so this is all that a policy knows which believes of rows and not of the profile: with it both are the same.
+    """
+    counts = np.bincount(labels, minlength=classes) + 0.5
+    return tuple((counts * (len(counts) / counts.sum())).tolist())
 
 
 def _confusion(scored: Scored, scores: np.ndarray[tuple[int, ...], np.dtype[np.float16]]) -> Quality:
@@ -217,6 +225,20 @@ def pool(world: World, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     names = np.unique(groups)
     drawn = np.random.default_rng([_POOL, seed]).choice(names, len(names))
     return np.concatenate([np.flatnonzero(groups == g) for g in drawn])
+
+
+def knowing(world: World, seed: int) -> World:
+    """The same where it is known of every subnet how often it is right on the samples that requests are drawn from."""
+    app, own = world.application, pool(world, seed)
+    truth, many = world.recorded.labels[own], len(world.application.classes)
+    alone = {}
+    for name, variant in world.alone.items():
+        confusion = np.zeros((many, many), np.int64)
+        np.add.at(confusion, (truth, world.recorded.scores[name][own].argmax(axis=1)), 1)
+        alone[name] = replace(variant, quality=Quality.from_confusion(confusion))
+    together = tuple(replace(v, quality=alone[v.name].quality) for v in app.variants)
+    application = replace(app, variants=together, prior=_frequencies(truth, many))
+    return replace(world, application=application, alone=alone)
 
 
 def requests(world: World, instants: Instants, seed: int, begin_at: float = 0.0) -> list[Request]:

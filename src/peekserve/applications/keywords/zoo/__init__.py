@@ -1,0 +1,1 @@
+"""Five models of spoken words, tiny to base."""

@@ -1,0 +1,89 @@
+"""The keys of peekserve.yaml that belong to the doors: where they listen, who may come in, and how much at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from peekserve.config import Entry, Section
+
+ACCESS = ("auto", "keys", "open")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. Port 0 picks a free one."""
+
+    host: str
+    port: int
+
+
+# Where clients of the protocol look for a server, and nobody from elsewhere can.
+HTTP, GRPC = Address("127.0.0.1", 8000), Address("127.0.0.1", 8001)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files in PEM: the certificate (with those between it and its root) and its private key."""
+
+    certificate: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`body`: bytes of one request. `rows`: of one request. `waiting_rows`, `waiting_bytes`: of all that
+    wait. `remembered_rows`: answered rows whose true class may still come. `rate`: requests a second of one client,
+    0 for no limit; `burst`: of them at once, 0 for one second's. `body_wait_s`: until a body is here that has begun.
+    """
+
+    body: int = 64 << 20
+    rows: int = 1024
+    waiting_rows: int = 4096
+    waiting_bytes: int = 256 << 20
+    remembered_rows: int = 65_536
+    rate: float = 0.0
+    burst: float = 0.0
+    body_wait_s: float = 10.0
+
+
+def address(entry: Entry, default: Address) -> Address:
+    """HOST:PORT, [IPv6]:PORT, or a port alone."""
+    host, _, port = entry.text().rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535 or " " in host:
+        raise entry.wrong(f"{entry.text()!r} is no address", "write HOST:PORT, for example 0.0.0.0:8000")
+    return Address(host or default.host, int(port))
+
+
+def grpc(entry: Entry) -> Address | None:
+    return None if entry.text() in ("off", "none") else address(entry, GRPC)
+
+
+def tls(entry: Entry) -> Tls:
+    section = Section(entry)
+    found = Tls(section.need("certificate", _a_file, ""), section.need("key", _a_file, ""))
+    section.done()
+    return found
+
+
+def _a_file(entry: Entry) -> str:
+    path = Path(entry.text())
+    if not path.is_file():
+        raise entry.wrong(f"there is no file {path}", "write the path of a PEM file")
+    return str(path)
+
+
+def limits(entry: Entry) -> Limits:
+    plain = Limits()
+    section = Section(entry)
+    found = Limits(
+        section.take("body", Entry.size, plain.body),
+        section.take("rows", lambda e: e.integer(1), plain.rows),
+        section.take("waiting_rows", lambda e: e.integer(1), plain.waiting_rows),
+        section.take("waiting_bytes", Entry.size, plain.waiting_bytes),
+        section.take("remembered_rows", lambda e: e.integer(0), plain.remembered_rows),
+        section.take("rate", lambda e: e.number(0.0), plain.rate),
+        section.take("burst", lambda e: e.number(0.0), plain.burst),
+        section.take("body_wait", Entry.positive_seconds, plain.body_wait_s),
+    )
+    section.done()
+    return found

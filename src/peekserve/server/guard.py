@@ -1,0 +1,47 @@
+"""The doorkeeper of the HTTP door: asks for keys before anything of a request is read."""
+
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from peekserve.errors import Forbidden, PeekserveError, RateLimited, Unauthenticated
+from peekserve.server.access import Access, key_of, scope_of
+from peekserve.server.wire import Status, error_body, retry_after, status_of_error
+
+# (status, sentence) of what was turned away.
+Refused = Callable[[Status, str], None]
+
+
+class Guard:
+    """An ASGI application around another one."""
+
+    def __init__(self, app: ASGIApp, access: Access, refused: Refused) -> None:
+        self._app = app
+        self._access = access
+        self._refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        told = key_of(
+            headers.get(b"authorization", b"").decode("latin-1"),
+            headers.get(b"x-api-key", b"").decode("latin-1"),
+        )
+        address = scope["client"][0] if scope.get("client") else "unix"
+        try:
+            self._access.admit(scope_of(scope["method"], scope["path"]), told, address)
+        except (Unauthenticated, Forbidden, RateLimited) as error:
+            await self._turn_away(error, send)
+            return
+        await self._app(scope, receive, send)
+
+    async def _turn_away(self, error: PeekserveError, send: Send) -> None:
+        status = status_of_error(error)
+        body = error_body(str(error), status)
+        more = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if isinstance(error, Unauthenticated):
+            more.append((b"www-authenticate", b'Bearer realm="peekserve"'))
+        if isinstance(error, RateLimited):
+            more.append((b"retry-after", str(retry_after(error.wait_s)).encode()))
+        self._refused(status, str(error))
+        await send({"type": "http.response.start", "status": status.http, "headers": more})
+        await send({"type": "http.response.body", "body": body})

@@ -140,7 +140,7 @@ def test_plans_that_share_devices_are_named_together_with_what_would_be_right(tm
     assert sentence.startswith(
         "the gear plans of app and other ask for 150% of the time of w0, w1 (100% for app, 50% for other): "
     )
-    assert "plan each for a share, 100% together" in sentence
+    assert "plan each with a --share, 100% together" in sentence
     assert list(doubts({"app": replace(one, share=0.5), "other": two}, WORKERS)) == []
     write(tmp_path, one, two)
     found = list(examine(tmp_path, [APP, replace(APP, name="other")], "gears", WORKERS, "here"))

@@ -30,7 +30,7 @@ def simulated(**more) -> Simulated:
 @cache
 def a_cascade_plan() -> GearPlan:
     """One gear of three stages."""
-    made = plan(a_problem("p95=300ms", highest=180.0, ranges=1))
+    made = plan(a_problem("p95=300ms", highest=200.0, ranges=1))
     assert isinstance(made, GearPlan)
     assert len(made.gears[0].stages) == 3
     return made

@@ -214,6 +214,12 @@ def plan(
     burstiness: Annotated[
         float, typer.Option(help="CV^2 of the simulated gaps between requests.", min=0.01)
     ] = 1.0,
+    share: Annotated[
+        float, typer.Option(help="Of the devices' time and memory; the rest is for other applications.")
+    ] = 1.0,
+    single_models: Annotated[
+        bool, typer.Option("--single-models", help="No cascades: for the policy model-switching.")
+    ] = False,
     what_if: Annotated[
         int, typer.Option(help="Up to how many devices: count them instead of planning.", min=0)
     ] = 0,
@@ -222,7 +228,8 @@ def plan(
     """Plan gears: which cascade of models serves which load (CascadeServe)."""
     from peekserve.cli.plan import plan as run
 
-    _exit(run(repo, application, slo, qps_max, devices, ranges, load, burstiness, what_if, as_json))
+    told = (burstiness, share, single_models, what_if, as_json)
+    _exit(run(repo, application, slo, qps_max, devices, ranges, load, *told))
 
 
 @app.command()

@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from peekserve.cascades.cascade import Answers
+from peekserve.cascades.thresholds import MOST_STAGES
 from peekserve.cli.assembly import lay_out, open_store, read_profiled
+from peekserve.cli.planned import doubts, file_of
 from peekserve.cli.terminal import console
 from peekserve.domain.application import Application
 from peekserve.domain.gears import GearPlan
@@ -26,6 +28,7 @@ from peekserve.planner.faults import Fault
 from peekserve.planner.loads import Loads
 from peekserve.planner.loop import plan as make
 from peekserve.planner.problem import Device, Problem, Slo, devices, models
+from peekserve.planner.sharing import part_of, part_of_device
 from peekserve.planner.simulated import Simulated
 from peekserve.planner.whatif import Line, Made, accuracy, needed, what_if
 from peekserve.profiling.device import fingerprint, fingerprint_of
@@ -49,11 +52,14 @@ def plan(
     ranges: int,
     load: str,
     burstiness: float,
+    share: float,
+    single: bool,
     most: int,
     as_json: bool,
 ) -> int:
     """Record what every variant says of the validation data, then plan. `on`: devices as planner.problem.devices takes
-    them, None for the repository's own workers. `most`: 0, or up to how many devices `--what-if` counts.
+    them, None for the repository's own workers. `share`: of the devices' time and memory. `single`: no cascades, for
+    the policy model-switching. `most`: 0, or up to how many devices `--what-if` counts.
 
     Raises ProfileMissing or DataUnavailable when there is nothing to plan with.
     """
@@ -62,13 +68,15 @@ def plan(
     given = devices(on) if on else None
     settings, _ = read_settings(root, os.environ)
     own = tuple(Device(s.name, s.device, s.budget_bytes) for s in lay_out(settings).slots)
-    there = tuple(replace(d, kind=_timed_as(d.kind, [o.kind for o in own])) for d in given or own)
+    there = tuple(
+        part_of_device(replace(d, kind=_timed_as(d.kind, [o.kind for o in own])), share) for d in given or own
+    )
     kinds = [device.kind for device in there]
     with open_store(root, settings) as store:
         found = {a.name: a for a in read_profiled(root, store, kinds, tell.print)}
         if name not in found:
             raise UnknownApplication(f"no application {name!r} in {root}; there are {', '.join(found)}")
-        app = found[name]
+        app = part_of(found[name], share)
         for variant in app.variants:
             if not set(kinds) & set(variant.timing):
                 tell.print(f"left out: {why_untimed(app, variant, store, fingerprint_of(kinds[0]))}")
@@ -77,7 +85,8 @@ def plan(
         recorded, groups = _recorded(app)
         scores = {model.name: recorded.scores[model.name] for model in known}
         answers = Answers.recorded(scores, recorded.labels, groups)
-        problem = Problem(name, known, answers, there, slo, loads, fingerprint())
+        stages = 1 if single else MOST_STAGES
+        problem = Problem(name, known, answers, there, slo, loads, fingerprint(), stages)
         judge = Simulated(app, recorded, burstiness=burstiness)
         if most:
             lines = what_if(problem, most, judge, status.update)
@@ -89,9 +98,13 @@ def plan(
     if isinstance(made, Fault):
         _show_fault(made, slo, as_json, tell)
         return NOT_MET
-    path = root / files.FILE
-    files.write(path, files.read(path) | {name: made})
-    picture = root / f"plan-{name}.svg"
+    policy = "model-switching" if single else "gears"
+    path = root / file_of(policy)
+    plans = files.read(path) | {name: replace(made, share=share)}
+    files.write(path, plans)
+    for sentence in doubts({one: plan for one, plan in plans.items() if one in found}, [d.name for d in own]):
+        tell.print(sentence, style="yellow", markup=False)
+    picture = root / f"{path.stem}-{name}.svg"
     drawn = draw(panels(made), f"{name}: gears for {made.slo}", [picture])
     if as_json:
         print(msgspec.json.encode(made).decode())
@@ -99,7 +112,7 @@ def plan(
     out = console()
     out.print(gears(made))
     out.print(f"written to {path}" + (f", drawn in {picture}" if drawn else "; a picture needs matplotlib"))
-    out.print(f"run it with peekserve serve {root} --policy gears", markup=False)
+    out.print(f"run it with peekserve serve {root} --policy {policy}", markup=False)
     return 0
 
 

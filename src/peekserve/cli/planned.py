@@ -60,8 +60,8 @@ def doubts(plans: Mapping[str, GearPlan], workers: Sequence[str]) -> Iterator[st
         shares = ", ".join(f"{plans[name].share:.0%} for {name}" for name in names)
         yield (
             f"the gear plans of {' and '.join(names)} ask for {share:.0%} of the time of {', '.join(devices)} "
-            f"({shares}): what they expect will not hold when all are busy; plan each for a share, 100% together, or "
-            "give them devices of their own"
+            f"({shares}): what they expect will not hold when all are busy; plan each with a --share, 100% together, "
+            "or give them devices of their own"
         )
 
 
@@ -128,7 +128,8 @@ def _of_file(
 def _lacking(root: Path, name: str, policy: str) -> str:
     if file_of(policy) != files.FILE:
         return (
-            f"the policy {policy!r} has no gear plan for {name!r}: make one with peekserve plan {root} {name}"
+            f"the policy {policy!r} has no gear plan for {name!r}: make one with peekserve plan {root} {name} "
+            "--single-models --slo p95=... --qps-max ..."
         )
     return (
         f"no gear plan for {name!r}: make one with peekserve plan {root} {name} --slo p95=... --qps-max ..."

@@ -14,6 +14,7 @@ from peekserve.domain.messages import (
     Peeked,
     RunBatch,
     Woke,
+    WorkerDown,
     WorkerUp,
 )
 from peekserve.domain.request import Outcome, Source
@@ -60,3 +61,15 @@ def test_a_row_whose_peek_is_still_expected_waits_for_that():
     heard = scheduler.handle(Peeked("r1", np.array([[5.0, 0.0]])), now=0.006)
     (answer,) = of_kind([*heard, *scheduler.handle(Woke(), now=0.9)], Answer)
     assert (answer.outcome, answer.rows[0].source) == (Outcome.ANSWERED, Source.PEEK)
+
+
+def test_a_row_that_loses_its_worker_fails_if_its_variant_could_not_be_loaded_meanwhile():
+    """Found by a fault campaign: it runs on one worker while another cannot load the weights, and then dies."""
+    scheduler = a_scheduler(an_application(takes(0.1), on_miss=OnMiss.LATE))
+    scheduler.handle(WorkerUp("other", "cpu", 1000), now=0.0)
+    scheduler.handle(Arrived(a_request()), now=0.0)
+    assert of_kind(scheduler.handle(Woke(), now=0.0), RunBatch)
+    assert not of_kind(scheduler.handle(LoadFailed("other", "sha-only", "no room"), now=0.01), Answer)
+    (answer,) = of_kind(scheduler.handle(WorkerDown("w", "killed"), now=0.02), Answer)
+    assert (answer.outcome, answer.detail) == (Outcome.FAILED, "killed")
+    scheduler.check()

@@ -43,7 +43,9 @@ class Doors:
         access: Access,
     ) -> None:
         self.log = make_logger(level=settings.log)
-        desk = FrontDesk(driver, boot_id(), Limits(settings.limits.body, settings.limits.rows))
+        desk = FrontDesk(
+            driver, boot_id(), Limits(settings.limits.body, settings.limits.rows, settings.limits.body_wait_s)
+        )
         accounts = Accounts(telemetry, self.log)
         descriptions = Descriptions(desk, statistics, __version__)
         self.streams = StreamDesk(desk, stage, accounts)

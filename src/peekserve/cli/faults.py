@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from peekserve.errors import InvalidData
 from peekserve.sim.campaign import Found, campaign
 from peekserve.sim.planted import PLANTED, WORDS
 from peekserve.sim.shrink import Shrunk, shrink
-from peekserve.sim.story import Story, live
+from peekserve.sim.story import Plant, Story, live
 from peekserve.sim.tale import tale
 
 SHRINK_KINDS = 3  # different failures that are made short; more are only counted
@@ -40,11 +40,16 @@ def faults(seeds: int, first: int, planted: bool, story: Path | None, out: Path,
     if story is not None:
         return _again(story, as_json)
     if planted:
-        return _planted(range(first, first + seeds), as_json)
+        return plant_each(range(first, first + seeds), as_json)
+    return look_for(range(first, first + seeds), out, as_json)
+
+
+def look_for(seeds: range, out: Path, as_json: bool, plant: Plant | None = None) -> int:
+    """The campaign, with something planted or nothing; 1 if a rule is broken."""
     began_s = time.process_time()
     failures: dict[str, list[Found]] = {}
     runs = track(
-        campaign(range(first, first + seeds)), "living through faults", seeds,
+        campaign(seeds, plant), "living through faults", len(seeds),
         console=console(stderr=True), transient=True, disable=as_json,
     )  # fmt: skip
     for found in runs:
@@ -52,26 +57,32 @@ def faults(seeds: int, first: int, planted: bool, story: Path | None, out: Path,
             failures.setdefault(found.failure.kind, []).append(found)
     spent_s = time.process_time() - began_s
     broken = [found for kind in failures.values() for found in kind]
-    short = [(of[0], shrink(of[0].story, of[0].failure)) for of in list(failures.values())[:SHRINK_KINDS]]
+    short = [
+        (of[0], shrink(of[0].story, of[0].failure, plant)) for of in list(failures.values())[:SHRINK_KINDS]
+    ]
     if as_json:
         told = [{"seed": one.seed, "told": one.failure.told} for one in broken]
-        print(json.dumps({"seeds": seeds, "first": first, "broken": told, "processor_s": round(spent_s, 1)}))
-    else:
-        rate = 60.0 * seeds / spent_s if spent_s else 0.0
         print(
-            f"{seeds} seeds from {first} on: {len(broken)} broke a rule; {spent_s:.1f} s of processor time, "
+            json.dumps(
+                {"seeds": len(seeds), "first": seeds.start, "broken": told, "processor_s": round(spent_s, 1)}
+            )
+        )
+    else:
+        rate = 60.0 * len(seeds) / spent_s if spent_s else 0.0
+        print(
+            f"{len(seeds)} seeds from {seeds.start} on: {len(broken)} broke a rule; {spent_s:.1f} s of processor time, "
             f"{rate:.0f} runs a minute"
         )
     for found, shrunk in short:
         path = _write(shrunk.story, out / f"fault-{found.seed}.json")
         if not as_json:
-            print(_told(found, shrunk), f"again: peekserve simulate --faults --story {path}", sep="\n")
+            print(_told(found, shrunk, plant), f"again: peekserve simulate --faults --story {path}", sep="\n")
     return 1 if broken else 0
 
 
-def _told(found: Found, shrunk: Shrunk) -> str:
+def _told(found: Found, shrunk: Shrunk, plant: Plant | None) -> str:
     alike = f"seed {found.seed}: {found.story.size} things in the story, {shrunk.story.size} when made short"
-    return f"\n{alike} ({shrunk.lives} lives)\n{tale(shrunk.story)}"
+    return f"\n{alike} ({shrunk.lives} lives)\n{tale(shrunk.story, plant)}"
 
 
 def _again(path: Path, as_json: bool) -> int:
@@ -103,10 +114,11 @@ def _write(story: Story, path: Path) -> Path:
 # ---- planted bugs ----
 
 
-def _planted(seeds: range, as_json: bool) -> int:
+def plant_each(seeds: range, as_json: bool, bugs: Mapping[str, Plant] = PLANTED) -> int:
+    """Each of these bugs, by name, alone in its own campaign; 1 if one is not found."""
     caught = list(
         track(
-            (_catch(name, seeds) for name in PLANTED), "planting bugs", len(PLANTED),
+            (_catch(name, plant, seeds) for name, plant in bugs.items()), "planting bugs", len(bugs),
             console=console(stderr=True), transient=True, disable=as_json,
         )
     )  # fmt: skip
@@ -117,8 +129,7 @@ def _planted(seeds: range, as_json: bool) -> int:
     return 0 if all(one.seed is not None for one in caught) else 1
 
 
-def _catch(name: str, seeds: range) -> Caught:
-    plant = PLANTED[name]
+def _catch(name: str, plant: Plant, seeds: range) -> Caught:
     for found in campaign(seeds, plant):
         if found is not None:
             shrunk = shrink(found.story, found.failure, plant)

@@ -78,7 +78,7 @@ class Returns:
             self._give_back(batch, able, event.error, now)
         return batch is not None
 
-    def lost(self, worker: str, error: str, now: float) -> None:
+    def lost(self, worker: str, able: Able, error: str, now: float) -> None:
         """A worker is gone: what it ran waits again, unless that happened to it too often."""
         for batch in self._fleet.down(worker):
             for slot, ref in zip(batch.slots, batch.refs, strict=True):
@@ -90,6 +90,8 @@ class Returns:
                     entry = self._ledger.open[ref.request_id]
                     detail = f"lost its worker {self._attempts} times, the last one was {worker}: {error}"
                     self._ledger.close(entry, Outcome.FAILED, Reason.BACKEND_ERROR, detail)
+        # While they ran, the last variant that they may have can have failed to load elsewhere.
+        self._endings.settle_stranded(able, error, now)
 
     def _give_back(self, batch: Committed, able: Able, error: str, now: float) -> None:
         for slot, ref in zip(batch.slots, batch.refs, strict=True):

@@ -159,7 +159,7 @@ class Scheduler:
                     self._out += self._fleet.preload(worker, now, self._options.placement.get(worker))
                 self._changed(now)
             case WorkerDown(worker, error):
-                self._returns.lost(worker, error, now)
+                self._returns.lost(worker, self._offer.able, error, now)
                 self._changed(now)
                 self._rebalance_at = now
             case LoadFailed(worker, weights, error):
@@ -384,7 +384,9 @@ class Scheduler:
                 if fleet.available(now, INF):
                     at = min(at, self._plan_at, self._rebalance_at if self._held else INF)
             elif free:
-                at = min(at, self._plan_at)
+                # Who became free since the last plan, and whose alarm for that is late or was for another instant.
+                fresh = not self._options.planning.whole and any(one not in self._woken_for for one in free)
+                at = now if fresh else min(at, self._plan_at)
             elif self._escalation is not None and self._escalation.undecided and fleet.available(now, INF):
                 at = now
             at = min(at, fleet.next_available_at(now, lead))

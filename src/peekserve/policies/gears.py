@@ -228,7 +228,7 @@ class Gears:
             worker = view.workers[i]
             most = min(-(-len(left) // (parts - n)), int(lane.max_batch[queue.variant]))
             rows = self._worth_running(view, queue, worker, left[:most])
-            if not rows:
+            if not rows or self._in_the_way(view, queue, worker, rows):
                 continue
             full = len(rows) == int(lane.max_batch[queue.variant])
             batches.append(
@@ -260,6 +260,30 @@ class Gears:
             # Without the most urgent row the batch is shorter, and may do for the others.
             kept = np.delete(kept, int(np.where(out, due_at, inf).argmin()))
         return [int(row) for row in kept]
+
+    def _in_the_way(self, view: View, queue: Queue, worker: WorkerView, rows: Sequence[int]) -> bool:
+        """With the guard: would this batch of rows that have an answer make more rows late that have none? Those that
+        went on are the oldest, so without this they would run first, and in a burst what came after them is late.
+
+        Those without one are taken in the order of their deadlines, in rounds of full batches on all devices that may
+        run them; this device begins its rounds when the batch ends.
+        """
+        if self.options["guard"] == 0.0 or queue.stage <= 0 or np.isnan(view.instant[list(rows)]).any():
+            return False
+        lane = view.lanes[queue.lane]
+        gear = self.boxes[lane.name.partition("/")[0]].gear
+        first = lane.variants.index(gear.stages[0])
+        fresh = (view.lane == queue.lane) & view.allowed[:, first] & np.isnan(view.instant)
+        due_at = np.sort(view.due_at[fresh])
+        if not len(due_at):
+            return False
+        hosts, most = len(gear.shares[0]), int(lane.max_batch[first])
+        each = min(-(-len(due_at) // hosts), most)
+        round_s = float(worker.latency_s[queue.lane][first, each])
+        ends_s = (np.arange(len(due_at)) // (most * hosts) + 1) * round_s
+        takes_s = float(worker.latency_s[queue.lane][queue.variant, len(rows)])
+        late, later = (int((worker.free_at + by + ends_s > due_at).sum()) for by in (0.0, takes_s))
+        return later > late
 
 
 def _runs(worker: WorkerView, number: int, lane: LaneView) -> Bools:

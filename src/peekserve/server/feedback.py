@@ -25,7 +25,7 @@ from peekserve.errors import (
     UnknownRequest,
 )
 from peekserve.live.confirming import MOST_WAITING, Told
-from peekserve.server.bodies import Gone, Unsupported, check_content, read_body
+from peekserve.server.bodies import PATIENCE_S, Gone, Unsupported, check_content, read_body
 from peekserve.server.telemetry import Telemetry
 from peekserve.server.wire import UNSUPPORTED, error_body, status_of_error
 
@@ -153,9 +153,9 @@ def _told(one: OneJson) -> Told:
     return Told(one.request_id, (one.label,))
 
 
-def feedback_routes(desk: FeedbackDesk | None) -> list[Route]:
+def feedback_routes(desk: FeedbackDesk | None, body_wait_s: float = PATIENCE_S) -> list[Route]:
     """The paths of feedback; of a server without it, too, so that it can say so."""
-    pages = _Pages(desk)
+    pages = _Pages(desk, body_wait_s)
     return [
         Route(PATH, pages.feedback, methods=["POST"]),
         Route(DRIFT_PATH, pages.drift),
@@ -164,8 +164,9 @@ def feedback_routes(desk: FeedbackDesk | None) -> list[Route]:
 
 
 class _Pages:
-    def __init__(self, desk: FeedbackDesk | None) -> None:
+    def __init__(self, desk: FeedbackDesk | None, body_wait_s: float) -> None:
         self._desk = desk
+        self._body_wait_s = body_wait_s
 
     @property
     def desk(self) -> FeedbackDesk:
@@ -178,7 +179,9 @@ class _Pages:
         headers: dict[bytes, bytes] = dict(request.scope["headers"])
         try:
             check_content(headers)
-            told, many = read_feedback(await read_body(headers, request.receive, BODY_BYTES))
+            told, many = read_feedback(
+                await read_body(headers, request.receive, BODY_BYTES, self._body_wait_s)
+            )
         except Gone:
             return Response(status_code=400)
         except Unsupported as error:

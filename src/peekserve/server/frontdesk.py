@@ -19,6 +19,7 @@ from peekserve.domain.messages import Answer, Command, Event
 from peekserve.domain.request import Outcome, Reason, Request, TensorRef
 from peekserve.errors import InvalidRequest, UnknownApplication, UnknownStream
 from peekserve.peeking.base import Lengths
+from peekserve.server.bodies import PATIENCE_S
 from peekserve.server.calls import Array, InferCall, InferReply, StreamWindow
 from peekserve.server.checking import Checked, check_outputs, check_present, check_tensors, deadline_s, flag
 
@@ -70,10 +71,11 @@ class Windows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call may bring."""
+    """What one call may bring, and how long it may take to bring it."""
 
     body_bytes: int = 64 << 20
     rows: int = 1024
+    body_wait_s: float = PATIENCE_S
 
 
 class FrontDesk:

@@ -84,8 +84,8 @@ def make_app(
             Route(f"/v2/models/{{model}}{v}/stats", pages.statistics),
         ]
     routes.append(Route(DATA_PATH, infer, methods=["POST"]))
-    routes += stream_routes(streams, desk.limits.body_bytes)
-    routes += feedback_routes(feedback)
+    routes += stream_routes(streams, desk.limits.body_bytes, desk.limits.body_wait_s)
+    routes += feedback_routes(feedback, desk.limits.body_wait_s)
     app = Starlette(
         routes=routes,
         exception_handlers={HTTPException: _http_error, PeekserveError: _error, Exception: _bug(accounts)},
@@ -120,7 +120,7 @@ class _Infer:
             if token is None:
                 model = desk.find(path["model"], version).name
             check_content(headers)
-            body = await read_body(headers, receive, desk.limits.body_bytes)
+            body = await read_body(headers, receive, desk.limits.body_bytes, desk.limits.body_wait_s)
             asked = read_infer(body, _header_length(headers))
             outputs = tuple([want.name for want in asked.wanted])
             if token is None:

@@ -31,9 +31,9 @@ _VALUES = msgspec.json.Decoder(list[float])
 _SAMPLES = msgspec.json.Decoder(list[list[float]])
 
 
-def stream_routes(desk: StreamDesk | None, body_bytes: int) -> list[Route]:
+def stream_routes(desk: StreamDesk | None, body_bytes: int, body_wait_s: float) -> list[Route]:
     """The paths of streams; of a server without them, too, so that they can say so."""
-    pages = _Pages(desk, body_bytes)
+    pages = _Pages(desk, body_bytes, body_wait_s)
     return [
         Route(PATH, pages.stream, methods=["GET", "POST", "DELETE"]),
         Route(PATH + "/results", pages.results),
@@ -41,9 +41,10 @@ def stream_routes(desk: StreamDesk | None, body_bytes: int) -> list[Route]:
 
 
 class _Pages:
-    def __init__(self, desk: StreamDesk | None, body_bytes: int) -> None:
+    def __init__(self, desk: StreamDesk | None, body_bytes: int, body_wait_s: float) -> None:
         self._desk = desk
         self._body_bytes = body_bytes
+        self._body_wait_s = body_wait_s
 
     @property
     def desk(self) -> StreamDesk:
@@ -64,7 +65,7 @@ class _Pages:
         headers: dict[bytes, bytes] = dict(request.scope["headers"])
         try:
             kind = check_content(headers)
-            body = await read_body(headers, request.receive, self._body_bytes)
+            body = await read_body(headers, request.receive, self._body_bytes, self._body_wait_s)
         except Gone:
             return Response(status_code=400)
         except Unsupported as error:

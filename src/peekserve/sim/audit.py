@@ -15,13 +15,12 @@ that is not there, weights that nobody unloaded. These are the promises that are
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from math import inf
 
 from peekserve.core.scheduler import Scheduler
 from peekserve.core.spec import SchedulerSpec
-from peekserve.domain.application import Application, OnMiss, Variant
+from peekserve.domain.application import Application, OnMiss
 from peekserve.domain.feedback import Verdict
 from peekserve.domain.messages import (
     Acknowledge,
@@ -47,6 +46,7 @@ from peekserve.domain.messages import (
 from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, RowRef, Source
 from peekserve.errors import InvariantBroken
 from peekserve.sim.driver import SimWorker
+from peekserve.sim.workbook import ROUNDING_S, Workbook
 
 FITTING = {
     Outcome.ANSWERED: {Reason.OK},
@@ -56,27 +56,7 @@ FITTING = {
     Outcome.CANCELLED: {Reason.CANCELLED},
     Outcome.FAILED: {Reason.BACKEND_ERROR},
 }
-# Instants are sums of the same numbers in another order.
-ROUNDING_S = 1e-9
 MOST_AT_ONCE = 5000  # events at one instant; a story has some tens of things that could happen together
-
-
-@dataclass(slots=True)
-class _Worker:
-    device: str
-    budget: float
-    up: bool = False
-    held: set[str] = field(default_factory=set)
-    # Batches that it has and did not end, by id.
-    given: dict[int, RunBatch] = field(default_factory=dict)
-    # What each of them should take once its weights are there.
-    run_s: dict[int, float] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Batch:
-    command: RunBatch
-    done: BatchDone | None = None
 
 
 class Audit:
@@ -92,19 +72,14 @@ class Audit:
     ) -> None:
         self._scheduler, self._spec, self._ringing = scheduler, spec, ringing
         self._applications = {app.name: app for app in applications}
-        self._variants = {(app.name, v.name): v for app in applications for v in app.variants}
-        self._workers = {one.name: _Worker(one.device, one.budget_bytes) for one in workers}
+        self._work = Workbook(spec, applications, workers)
         self._open: dict[str, Request] = {}
         self._requests: dict[str, Request] = {}
         self._outcomes: Counter[Outcome] = Counter()
         self._answers: dict[str, tuple[RowAnswer, ...]] = {}
-        self._batches: dict[int, _Batch] = {}
-        self._running: dict[RowRef, int] = {}
-        self._failed: set[tuple[RowRef, str]] = set()
-        self._broken: set[str] = set()
         self._confirmed: set[str] = set()
-        # Rows of which a batch has said something, answered or not.
-        self._said: set[RowRef] = set()
+        # Those whose answer is in hand, and who have nothing better to wait for any more.
+        self._must_answer: set[str] = set()
         self._anything_failed = False
         self._rings_at = inf
         self._instant, self._at_once = -inf, 0
@@ -119,15 +94,13 @@ class Audit:
                 case Answer():
                     self._answer(command, event, now, rows_before)
                 case RunBatch():
-                    self._run(command, loads.pop(command.worker, 0.0))
+                    self._work.run(command, loads.pop(command.worker, 0.0), self._open)
                 case Load():
-                    self._load(command, loads)
+                    loads[command.worker] = self._work.load(command)
                 case Unload(worker, weights):
-                    if weights not in self._workers[worker].held:
-                        self._broke(f"{weights!r} are unloaded from {worker!r}, which does not hold them")
-                    self._workers[worker].held.discard(weights)
+                    self._work.unload(worker, weights)
                 case Restart(worker, _):
-                    self._restart(worker)
+                    self._work.restart(worker)
                 case WakeAt(at):
                     if at < now:
                         self._broke(f"an alarm is set for {at}, which is over at {now}")
@@ -137,15 +110,19 @@ class Audit:
                         self._broke(f"a peek is asked for {request_id!r}, which is not open")
                 case Acknowledge():
                     self._acknowledge(command, event)
+        left = sorted(self._must_answer & self._open.keys())
+        if left:
+            self._broke(
+                f"request {left[0]!r} has an answer, lost the run that might have bettered it, and is not told"
+            )
+        self._must_answer.clear()
         self._add_up(now)
 
     def end(self) -> None:
         """Nothing will happen any more. Raises InvariantBroken for what is left."""
         if self._open:
             self._broke(f"{len(self._open)} requests have no outcome at the end, as {min(self._open)!r}")
-        for name, worker in self._workers.items():
-            if worker.up and worker.given:
-                self._broke(f"worker {name!r} still has batches {sorted(worker.given)} that never ended")
+        self._work.end()
         if self._scheduler.open_requests or self._scheduler.open_rows:
             self._broke(
                 f"{self._scheduler.open_requests} requests and {self._scheduler.open_rows} rows are held at the end"
@@ -162,50 +139,27 @@ class Audit:
             case Arrived(request):
                 self._open[request.id] = self._requests[request.id] = request
             case WorkerUp(worker):
-                known = self._workers[worker]
-                known.up, known.held = True, set()
+                self._work.up(worker)
             case WorkerDown(worker):
-                self._anything_failed = True
-                known = self._workers[worker]
-                known.up, known.held = False, set()
-                for batch in list(known.given.values()):
-                    self._ended(batch)
-            case BatchDone(batch_id):
-                batch = self._batches.get(batch_id)
-                if batch is not None and batch_id in self._workers[batch.command.worker].given:
-                    batch.done = event
-                    self._ended(batch.command)
-                    shape = (
-                        len(batch.command.rows),
-                        len(self._applications[batch.command.application].classes),
-                    )
-                    if event.scores.shape != shape:
-                        self._fails(batch.command)
-                    else:
-                        self._said.update(batch.command.rows)
+                self._lost(self._work.down(worker))
+            case BatchDone():
+                self._lost(self._work.done(event))
             case BatchFailed(batch_id):
-                batch = self._batches.get(batch_id)
-                if batch is not None and batch_id in self._workers[batch.command.worker].given:
-                    self._ended(batch.command)
-                    self._fails(batch.command)
+                self._lost(self._work.failed(batch_id))
             case LoadFailed(worker, weights):
+                self._work.load_failed(worker, weights)
                 self._anything_failed = True
-                self._workers[worker].held.discard(weights)
-                self._broken.add(weights)
             case Woke():
                 self._rings_at = inf
             case _:
                 pass
 
-    def _fails(self, batch: RunBatch) -> None:
-        self._anything_failed = True
-        self._failed |= {(ref, batch.variant) for ref in batch.rows}
-
-    def _ended(self, batch: RunBatch) -> None:
-        worker = self._workers[batch.worker]
-        del worker.given[batch.batch_id], worker.run_s[batch.batch_id]
-        for ref in batch.rows:
-            self._running.pop(ref, None)
+    def _lost(self, rows: Sequence[RowRef]) -> None:
+        """These ran and do not any more, without an answer. Who has one in hand must be told."""
+        self._anything_failed = self._anything_failed or bool(rows)
+        said, requests = self._work.said, self._requests
+        known = [ref.request_id for ref in rows if ref in said]
+        self._must_answer |= {name for name in known if requests[name].rows == 1}
 
     # ---- what followed ----
 
@@ -228,7 +182,7 @@ class Audit:
             )
         if (outcome is Outcome.CANCELLED) != (event == Cancelled(name)):
             self._broke(f"request {name!r} ends {outcome}, though the client did not do so")
-        known = all(RowRef(name, row) in self._said for row in range(request.rows))
+        known = all(RowRef(name, row) in self._work.said for row in range(request.rows))
         if known and outcome in (Outcome.EXPIRED, Outcome.FAILED):
             self._broke(f"request {name!r} ends {outcome}, though models have answered all its rows")
         if outcome is Outcome.FAILED and not self._anything_failed:
@@ -261,7 +215,7 @@ class Audit:
             self._by_model(RowRef(request.id, row), said, request)
 
     def _by_model(self, ref: RowRef, said: RowAnswer, request: Request) -> None:
-        batch = self._batches.get(-1 if said.batch_id is None else said.batch_id)
+        batch = self._work.batch(said.batch_id)
         if batch is None or ref not in batch.command.rows or batch.command.variant != said.variant:
             self._broke(f"row {ref.row} of {ref.request_id!r} has the answer of a batch that it was not in")
             return
@@ -275,85 +229,6 @@ class Audit:
             self._broke(
                 f"request {request.id!r} names {request.pinned!r} and is answered by {said.variant!r}"
             )
-
-    def _run(self, batch: RunBatch, load_s: float) -> None:
-        worker, variant = self._workers[batch.worker], self._variants[batch.application, batch.variant]
-        if batch.batch_id in self._batches:
-            self._broke(f"batch {batch.batch_id} is run twice")
-        if not worker.up:
-            self._broke(f"batch {batch.batch_id} is given to {batch.worker!r}, which is not up")
-        if variant.weights not in worker.held:
-            self._broke(
-                f"batch {batch.batch_id} runs {variant.weights!r}, which {batch.worker!r} does not hold"
-            )
-        if worker.device not in variant.timing:
-            self._broke(f"{batch.worker!r} cannot run {batch.application!r} {batch.variant!r}")
-        if not 1 <= len(batch.rows) <= variant.max_batch or len(set(batch.rows)) != len(batch.rows):
-            self._broke(f"batch {batch.batch_id} of {batch.variant!r} has rows {batch.rows}")
-        self._beyond_lead(batch, worker)
-        for ref in batch.rows:
-            self._may_run(ref, batch, variant)
-            self._running[ref] = batch.batch_id
-        self._batches[batch.batch_id] = _Batch(batch)
-        worker.given[batch.batch_id] = batch
-        worker.run_s[batch.batch_id] = batch.predicted_s - load_s
-
-    def _beyond_lead(self, batch: RunBatch, worker: _Worker) -> None:
-        """What waits behind the running batch should take no longer than the lead, and as much again where the running
-        one is late already."""
-        whole = self._spec.planning != "rolling" and "rebalance" not in self._spec.planning
-        if whole or not worker.given:
-            return
-        waiting_s = sum(list(worker.run_s.values())[1:])
-        if self._spec.lead_s == 0.0 or waiting_s > 2.0 * self._spec.lead_s + ROUNDING_S:
-            self._broke(f"batch {batch.batch_id} is given to {batch.worker!r} beside {sorted(worker.given)}")
-
-    def _may_run(self, ref: RowRef, batch: RunBatch, variant: Variant) -> None:
-        request = self._open.get(ref.request_id)
-        what = f"batch {batch.batch_id} runs row {ref.row} of {ref.request_id!r}"
-        if request is None:
-            self._broke(f"{what}, which is not open")
-            return
-        if ref in self._running:
-            self._broke(f"{what}, which runs in batch {self._running[ref]}")
-        same = request.application == batch.application and request.bucket == batch.bucket
-        has = request.inputs is None or set(variant.needs) <= set(request.inputs)
-        if not same or not 0 <= ref.row < request.rows or not has:
-            self._broke(f"{what}, which is none of its kind")
-        if request.pinned not in (None, batch.variant):
-            self._broke(f"{what} with {batch.variant!r}, and the client named {request.pinned!r}")
-        if (ref, batch.variant) in self._failed:
-            self._broke(f"{what} with {batch.variant!r}, which failed on it before")
-        if variant.weights in self._broken:
-            self._broke(f"{what} with {variant.weights!r}, which could not be loaded")
-
-    def _load(self, command: Load, loads: dict[str, float]) -> None:
-        worker = self._workers[command.worker]
-        if not worker.up:
-            self._broke(f"{command.worker!r} is to load {command.weights!r}, and is not up")
-        if command.weights in worker.held:
-            self._broke(f"{command.worker!r} is to load {command.weights!r}, which it holds")
-        worker.held.add(command.weights)
-        if not command.warm:
-            timing = self._variants[command.application, command.variant].timing[worker.device]
-            loads[command.worker] = timing.load_s
-        held = sum(self._bytes(weights, worker.device) for weights in worker.held)
-        if held > worker.budget and len(worker.held) > 1:
-            self._broke(f"{command.worker!r} holds {held} bytes of {worker.budget}: {sorted(worker.held)}")
-
-    def _bytes(self, weights: str, device: str) -> int:
-        sizes: Iterable[int] = (
-            v.timing[device].bytes
-            for v in self._variants.values()
-            if v.weights == weights and device in v.timing
-        )
-        return max(sizes, default=0)
-
-    def _restart(self, name: str) -> None:
-        worker = self._workers[name]
-        if not worker.up or not worker.given:
-            self._broke(f"worker {name!r} is restarted, and has nothing to do")
-        worker.up = False
 
     def _acknowledge(self, said: Acknowledge, event: Event) -> None:
         if not isinstance(event, Confirmed) or event.request_id != said.request_id:

@@ -20,7 +20,7 @@ from peekserve.policies.base import Switches
 from peekserve.sim.driver import SimWorker
 from peekserve.sim.faults import Kill, Mishap, Pause, Thing, What
 from peekserve.sim.setting import DEVICES, SAMPLES, WEIGHT_BYTES
-from peekserve.sim.story import Failure, Pace, Plant, Story, Stray, live
+from peekserve.sim.story import Failure, Pace, Plant, Story, Stray, Whim, live
 
 T = TypeVar("T")
 
@@ -178,7 +178,7 @@ def _strays(
     strays = []
     for _ in range(int(rng.integers(1, 10))):
         request = requests[int(rng.integers(len(requests)))]
-        what = _one(rng, ("cancel", "cancel", "cancel", "confirm", "confirm", "peek", "batch", "alarm"))
+        what: Whim = _one(rng, ("cancel", "cancel", "cancel", "confirm", "confirm", "peek", "batch", "alarm"))
         at = request.arrived_at + float(rng.uniform(0.0, 0.1 if what != "confirm" else 0.5))
         strays.append(Stray(at, what, request.id if what not in ("batch", "alarm") else ""))
     return tuple(sorted(strays, key=lambda one: one.at))

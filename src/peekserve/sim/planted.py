@@ -89,9 +89,7 @@ def _deadline_off_by_one(scheduler: Scheduler) -> None:
 
 @planted("rows of a worker that died are not put back")
 def _no_requeue(scheduler: Scheduler) -> None:
-    instead(
-        scheduler._returns, "lost", lambda kept, worker, error, now: scheduler._fleet.down(worker) and None
-    )
+    instead(scheduler._returns, "lost", lambda kept, worker, *rest: scheduler._fleet.down(worker) and None)
 
 
 @planted("a batch of a worker that died still counts when its completion comes after all")
@@ -225,13 +223,13 @@ def _learnt_twice(scheduler: Scheduler) -> None:
 def _hand_emptied(scheduler: Scheduler) -> None:
     ledger, backlog = scheduler._ledger, scheduler._backlog
 
-    def lost(kept: Any, worker: str, error: str, now: float) -> None:
+    def lost(kept: Any, worker: str, *rest: Any) -> None:
         for batch in scheduler._fleet.batches():
             for slot, ref in zip(batch.slots, batch.refs, strict=True):
                 if batch.worker == worker and ledger.owns(slot, ref) and backlog.in_hand[slot]:
                     ledger.open[ref.request_id].in_hand.pop(ref.row)
                     backlog.in_hand[slot] = False
-        kept(worker, error, now)
+        kept(worker, *rest)
 
     instead(scheduler._returns, "lost", lost)
 

@@ -8,13 +8,16 @@ way; and everything begins again until a whole round brings nothing, or so many 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from peekserve.core.spec import SchedulerSpec
 from peekserve.domain.request import Request
 from peekserve.errors import InvalidRequest
 from peekserve.policies import SWITCHES
-from peekserve.sim.story import Failure, Plant, Story, live
+from peekserve.sim.faults import Kill, Mishap, Pause
+from peekserve.sim.story import Failure, Pace, Plant, Story, Stray, live
+
+T = TypeVar("T", Story, SchedulerSpec, Request, Kill, Stray, Pause, Pace, Mishap)
 
 LISTS = ("requests", "mishaps", "kills", "strays", "pauses", "paces")
 MOST_LIVES = 1500
@@ -62,6 +65,12 @@ def shrink(story: Story, failure: Failure, plant: Plant | None = None, most: int
     return Shrunk(search.story, search.failure, search.lives)
 
 
+def _with(one: T, name: str, value: Any) -> T:
+    """The same but for one field."""
+    changed: dict[str, Any] = {name: value}
+    return replace(one, **changed)
+
+
 def _weight(story: Story) -> tuple[int, str]:
     return story.size, repr(story)
 
@@ -81,7 +90,7 @@ def _leave_out(search: _Search, name: str) -> None:
     while True:
         at = 0
         while at < len(now := getattr(search.story, name)):
-            if not search.take(replace(search.story, **{name: now[:at] + now[at + piece :]})):
+            if not search.take(_with(search.story, name, now[:at] + now[at + piece :])):
                 at += piece
         if piece == 1:
             return
@@ -120,7 +129,7 @@ def _plainer_whole(story: Story) -> Iterator[Story]:
         ("restart_s", 0.0),
     ):
         if getattr(story, name):
-            yield replace(story, **{name: plain})
+            yield _with(story, name, plain)
     spec = story.spec
     own = SchedulerSpec(policy=spec.policy)
     plain_ones: Sequence[tuple[str, Any]] = (
@@ -131,7 +140,7 @@ def _plainer_whole(story: Story) -> Iterator[Story]:
     )  # fmt: skip
     for name, plain in plain_ones:
         if getattr(spec, name) != plain:
-            yield replace(story, spec=replace(spec, **{name: plain}))
+            yield replace(story, spec=_with(spec, name, plain))
     if spec.policy not in SWITCHES and spec.policy != "lo-edf":
         yield replace(story, spec=replace(spec, policy="lo-edf"))
     roomy = tuple(replace(one, budget_bytes=10**6) for one in story.workers)
@@ -156,7 +165,7 @@ def _plainer(request: Request) -> Iterator[Request]:
         ("query", "default"),
     ):  # fmt: skip
         if getattr(request, name) != plain:
-            yield replace(request, **{name: plain})
+            yield _with(request, name, plain)
     for digits in (2, 3):
         try:
             rounder = replace(
@@ -178,5 +187,4 @@ def _plainer_faults(story: Story) -> Iterator[Story]:
             for field in times:
                 for plain in (1.0 if name == "paces" else 0.0, round(getattr(one, field), 2)):
                     if plain != getattr(one, field):
-                        changed = replace(one, **{field: plain})
-                        yield replace(story, **{name: (*own[:i], changed, *own[i + 1 :])})
+                        yield _with(story, name, (*own[:i], _with(one, field, plain), *own[i + 1 :]))

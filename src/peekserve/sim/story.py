@@ -36,6 +36,7 @@ from peekserve.sim.world import Floats, RecordedWorld
 
 DRIFTS_S = 3.0  # after so long nothing drifts any further
 
+Whim = Literal["cancel", "confirm", "peek", "batch", "alarm"]
 Plant = Callable[[Scheduler], None]
 Look = Callable[[Event, float, Sequence[Command]], None]
 
@@ -57,7 +58,7 @@ class Stray:
     completion or an alarm that nobody waits for."""
 
     at: float
-    what: Literal["cancel", "confirm", "peek", "batch", "alarm"]
+    what: Whim
     request_id: str = ""
 
 

@@ -31,7 +31,7 @@ from peekserve.sim.world import RecordedWorld
 CARRIED = 0.999
 # Workers are up, and hold their models, before the first request comes.
 _BEGINS_AT = 1.0
-_TRACE, _POOL, _DRAWN = 81, 82, 83
+_TRACE, _POOL, _DRAWN = 181, 182, 183
 HINDSIGHT = "static in hindsight"
 _STATIC = "gear "
 

@@ -16,7 +16,9 @@ PeekserveError
 │   └── RateLimited         ... from this client
 ├── Unauthenticated         no key, or one that is not known
 ├── Forbidden               a key that is not good for this
+├── ConstraintInfeasible    a floor on accuracy that no variant reaches
 ├── NotReady                known, but not (yet) able to serve
+├── NotOffered              a part of a protocol that this server does not have
 ├── TooSlow                 a body that does not come to its end
 ├── TooLarge                a limit in bytes or rows was passed
 ├── InvalidConfiguration    a file or a flag says something that cannot be
@@ -100,8 +102,16 @@ class Forbidden(PeekserveError):
     """A key that is known and lacks the scope."""
 
 
+class ConstraintInfeasible(PeekserveError):
+    """A client asks for more accuracy than any variant that could answer is profiled at."""
+
+
 class NotReady(PeekserveError):
     """Registered, but not able to serve at this moment."""
+
+
+class NotOffered(PeekserveError):
+    """A part of a protocol that this server does not have; the message says what it has instead."""
 
 
 class TooSlow(PeekserveError):

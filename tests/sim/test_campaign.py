@@ -2,6 +2,7 @@
 short and can be lived again."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -163,3 +164,9 @@ def test_outcomes_of_all_kinds_are_met():
         for _, _, commands in seen(drawn(seed)):
             outcomes.update(one.outcome for one in commands if isinstance(one, Answer))
     assert outcomes == set(Outcome)
+
+
+def test_the_page_tells_of_every_planted_bug():
+    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+    for name, words in WORDS.items():
+        assert f"| `{name}`: {words} |" in page, "make the table again: peekserve simulate --faults --planted"

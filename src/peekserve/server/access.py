@@ -7,6 +7,7 @@ as there is one, and the scope that the table names.
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 
 from peekserve.errors import Forbidden, RateLimited, Unauthenticated
 from peekserve.server.rates import Buckets
@@ -27,15 +28,16 @@ class Client:
 
 
 class Access:
-    """`keys`: None where nobody needs a key. `now`: a monotonic clock, seconds."""
+    """`keys`: None where nobody needs a key; read by whoever calls `admit`, in its thread. `now`: a monotonic clock,
+    seconds."""
 
     def __init__(self, keys: Keys | None, buckets: Buckets | None, now: Callable[[], float]) -> None:
         self._keys = keys
         self._buckets = buckets
         self._now = now
-        self._known: Mapping[str, Key] = keys.all() if keys is not None else {}
-        self._edition = keys.edition() if keys is not None else 0
-        self._fresh_until = now() + FRESH_S
+        self._known: Mapping[str, Key] = {}
+        self._edition: int | None = None
+        self._fresh_until = -inf
 
     @property
     def idle(self) -> bool:
@@ -45,13 +47,14 @@ class Access:
     def admit(self, scope: Scope | None, told: str | None, address: str) -> Client:
         """Whoever sent the key `told` from `address` may do what needs `scope` (None: nothing), now.
 
-        Raises Unauthenticated without a key or with one that is not known, Forbidden where it lacks the scope, and
-        RateLimited where this client asks too often.
+        Raises Unauthenticated without a key or with one that is not known, Forbidden where it lacks the scope,
+        RateLimited where this client asks too often, and InvalidConfiguration where the keys cannot be read: then
+        nobody is let in who needs one.
         """
         client = Client(address)
         if self._keys is not None and scope is not None:
             client = self._client(told, scope)
-        if self._buckets is not None and scope is Scope.INFER:
+        if self._buckets is not None and scope is not None:
             wait_s = self._buckets.take(client.name, self._now())
             if wait_s > 0.0:
                 raise RateLimited(
@@ -75,11 +78,13 @@ class Access:
         return Client(key.name, key)
 
     def _current(self) -> Mapping[str, Key]:
-        if self._keys is not None and self._now() >= self._fresh_until:
-            self._fresh_until = self._now() + FRESH_S
+        now = self._now()
+        if self._keys is not None and now >= self._fresh_until:
+            # The edition first: what is written between the two is then read twice, and not never.
             edition = self._keys.edition()
             if edition != self._edition:
-                self._edition, self._known = edition, self._keys.all()
+                self._known = self._keys.all()
+            self._edition, self._fresh_until = edition, now + FRESH_S
         return self._known
 
 
@@ -91,8 +96,8 @@ def key_of(authorization: str, api_key: str) -> str | None:
     return api_key.strip() or None
 
 
-def scope_of(method: str, path: str) -> Scope | None:
-    """What an HTTP request needs; None for health. What is on no list needs a key all the same."""
+def scope_of(path: str) -> Scope | None:
+    """What an HTTP request needs, whatever its method; None for health. What is on no list needs a key all the same."""
     if path in ("/v2/health/live", "/v2/health/ready"):
         return None
     if path.startswith("/api/v1/feedback"):
@@ -104,7 +109,7 @@ def scope_of(method: str, path: str) -> Scope | None:
 
 def scope_of_call(method: str) -> Scope | None:
     """The same of a gRPC method, by its full name."""
-    service, _, name = method.lstrip("/").partition("/")
+    service, _, name = method.removeprefix("/").partition("/")
     if service == "grpc.health.v1.Health" or name in ("ServerLive", "ServerReady"):
         return None
     if name in ("RepositoryModelLoad", "RepositoryModelUnload"):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from peekserve.domain.application import Application
 from peekserve.domain.tensors import Missing, Padding, TensorSpec
-from peekserve.errors import InvalidConfiguration, InvalidRequest, InvalidTensor
+from peekserve.errors import ConstraintInfeasible, InvalidConfiguration, InvalidRequest, InvalidTensor
 from peekserve.server.calls import OUTPUTS, Array, InferCall, Scalar, Tensor
 
 EVIDENCE = "evidence"
@@ -208,6 +208,28 @@ def deadline_s(application: Application, call: InferCall) -> tuple[str, float]:
         if value is not None
     ]
     return query, min(min(given, default=kind.deadline_s), kind.max_deadline_s, application.max_deadline_s)
+
+
+def check_floor(application: Application, call: InferCall, present: Sequence[str] | None) -> None:
+    """Whether some variant that may answer is profiled at the accuracy that the call asks for at least.
+
+    `present`: the inputs that came, None for all. The accuracies are those of validation data, to the four digits that
+    the metadata tell of them. Raises InvalidRequest for what is no accuracy, ConstraintInfeasible for too much of it.
+    """
+    floor = call.parameters.get("min_accuracy")
+    if floor is None:
+        return
+    if isinstance(floor, bool | str) or not 0.0 <= floor <= 1.0:
+        raise InvalidRequest(f"parameter min_accuracy is a number from 0 to 1, not {floor!r:.40}")
+    candidates = [application.variant(call.pinned)] if call.pinned else application.variants
+    able = [v for v in candidates if present is None or all(name in present for name in v.needs)]
+    known = [(round(v.quality.accuracy, 4), v.name) for v in able if v.quality is not None]
+    best, name = max(known, default=(0.0, ""))
+    if best < floor:
+        has = f"the best that may answer, {name!r}, has {best:.4f}" if known else "none that may answer has a profile"
+        raise ConstraintInfeasible(
+            f"no variant of {application.name!r} has the accuracy of {floor:g} that is asked for: {has}"
+        )
 
 
 def _timeout_s(value: Scalar) -> float | None:

@@ -10,11 +10,12 @@ from typing import Any
 
 from peekserve.domain.application import Application, Variant
 from peekserve.domain.tensors import TensorSpec
+from peekserve.errors import NotOffered
 from peekserve.server.checking import EVIDENCE
 from peekserve.server.frontdesk import FrontDesk
 from peekserve.server.statistics import Statistics
 
-EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics", "model_repository")
+EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "statistics", "model_repository")
 PLATFORM = "peekserve"
 
 Told = dict[str, Any]
@@ -106,6 +107,14 @@ class Descriptions:
                 if state == "READY" or not ready:
                     entries.append({"name": name, "version": variant.name, "state": state, "reason": reason})
         return entries
+
+    def control(self) -> Told:
+        """Loading or unloading by hand, of any model: raises NotOffered."""
+        raise NotOffered(
+            "models are not loaded or unloaded by hand here: the scheduler loads their weights when requests need "
+            "them, and unloads those used longest ago when the byte budget asks for it; the repository index says "
+            "which variants can serve"
+        )
 
 
 def _inputs(application: Application, version: str) -> list[TensorSpec]:

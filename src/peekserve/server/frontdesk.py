@@ -21,7 +21,15 @@ from peekserve.errors import InvalidRequest, UnknownApplication, UnknownStream
 from peekserve.peeking.base import Lengths
 from peekserve.server.bodies import PATIENCE_S
 from peekserve.server.calls import Array, InferCall, InferReply, StreamWindow
-from peekserve.server.checking import Checked, check_outputs, check_present, check_tensors, deadline_s, flag
+from peekserve.server.checking import (
+    Checked,
+    check_floor,
+    check_outputs,
+    check_present,
+    check_tensors,
+    deadline_s,
+    flag,
+)
 
 
 class Observer(Protocol):
@@ -112,8 +120,8 @@ class FrontDesk:
         and also when this coroutine is. `window`: what the call is about, instead of tensors of its own; a call
         that names a stream is about the newest one there.
 
-        Raises InvalidRequest, InvalidTensor, UnknownApplication, UnknownVariant, and for a call that names a
-        stream UnknownStream, StaleStream, NoWindow: nothing was started.
+        Raises InvalidRequest, InvalidTensor, UnknownApplication, UnknownVariant, ConstraintInfeasible, and for a
+        call that names a stream UnknownStream, StaleStream, NoWindow: nothing was started.
         """
         if window is None and "stream" in call.parameters:
             window = self._newest(call)
@@ -160,6 +168,7 @@ class FrontDesk:
             checked = check_tensors(application, call, self.limits.rows)
         else:
             checked = _of_window(application, call.pinned, window)
+        check_floor(application, call, checked.present)
         request_id = f"{self._boot}-{next(self._numbers):x}"
         request = Request(
             id=request_id,

@@ -72,6 +72,8 @@ def make_app(
         Route("/v2/", pages.server),
         Route("/v2/models/stats", pages.all_statistics),
         Route("/v2/repository/index", pages.index, methods=["POST"]),
+        Route("/v2/repository/models/{model}/load", pages.control, methods=["POST"]),
+        Route("/v2/repository/models/{model}/unload", pages.control, methods=["POST"]),
         Route("/metrics", pages.metrics),
         Route("/openapi.json", pages.openapi),
         Route("/docs", pages.docs),
@@ -281,6 +283,9 @@ class _Pages:
                 f'the body of an index request is {{}} or {{"ready": true}}: {error}'
             ) from None
         return _json(self._descriptions.index(asked.ready))
+
+    async def control(self, _: Request) -> Response:
+        return _json(self._descriptions.control())
 
     async def metrics(self, request: Request) -> Response:
         body, content_type = self._accounts.telemetry.exposition(request.headers.get("accept", ""))

@@ -1,12 +1,13 @@
 """The protocol over gRPC: servicers, and nothing that HTTP would need too.
 
 A generic handler serves `inference.GRPCInferenceService` with the messages of oip_messages.py, and another
-`grpc.health.v1.Health`. Requests are parsed here, not by the library, so that damaged bytes are
+`grpc.health.v1.Health`; oip_reflection.py tells others what there is. Requests are parsed here, not by the library, so that damaged bytes are
 INVALID_ARGUMENT.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,17 @@ import numpy as np
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
+from peekserve.domain.request import Reason
 from peekserve.errors import InvalidConfiguration, InvalidRequest, InvalidTensor
 from peekserve.server.accounting import Accounts
 from peekserve.server.arrays import check_axes, dtype_of, from_bytes, strings_to_bytes
 from peekserve.server.calls import DEFAULT_OUTPUTS, Array, InferCall, InferReply, Scalar, Tensor
+from peekserve.server.classification import top_of
 from peekserve.server.describe import Descriptions
 from peekserve.server.frontdesk import FrontDesk, refusal
 from peekserve.server.oip_messages import HEALTH_STATES, HEALTH_V1, OIP, POOL
-from peekserve.server.wire import GONE, OK, output, status_of_answer, status_of_error
+from peekserve.server.oip_reflection import reflection_handlers
+from peekserve.server.wire import GONE, OK, OUTCOMES, Wanted, output, status_of_answer, status_of_error
 
 SERVICE = "inference.GRPCInferenceService"
 HEALTH_SERVICE = "grpc.health.v1.Health"
@@ -39,6 +43,10 @@ _CONTENTS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
+SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3  # in HEALTH_STATES
+# Who watches holds a stream open without a key: no more of them than this, looked after so often.
+MOST_WATCHING = 256
+LOOK_S = 0.5
 _LONG_S = 1e9  # a call without a deadline may show a time of centuries
 
 
@@ -75,6 +83,8 @@ class GrpcServer:
         ]
         self._server = grpc.aio.server(options=options, interceptors=self._guards)
         self._server.add_generic_rpc_handlers(self._door.handlers())
+        if not self._guards:  # which look at unary calls alone: where keys are asked for, nothing else is served
+            self._server.add_generic_rpc_handlers(reflection_handlers((SERVICE, HEALTH_SERVICE)))
         try:
             bound = self._listen(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         except RuntimeError as error:
@@ -90,17 +100,27 @@ class GrpcServer:
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """Take no new calls, let open ones end for so long, then cut them."""
+        self._door.close()
         if self._server is not None:
             await self._server.stop(grace_s)
 
 
 class Door:
-    """Both services, without a listening address."""
+    """Both services, without a listening address. `look_s`: how often the state is looked at for those who watch it."""
 
-    def __init__(self, desk: FrontDesk, accounts: Accounts, descriptions: Descriptions) -> None:
+    def __init__(
+        self, desk: FrontDesk, accounts: Accounts, descriptions: Descriptions, look_s: float = LOOK_S
+    ) -> None:
         self._desk = desk
         self._accounts = accounts
         self._told = descriptions
+        self._look_s = look_s
+        self._watching = 0
+        self._over = asyncio.Event()
+
+    def close(self) -> None:
+        """Tell those who watch that this is the end, so that nobody has to wait for them."""
+        self._over.set()
 
     def handlers(self) -> tuple[Any, ...]:
         told = self._told
@@ -113,6 +133,8 @@ class Door:
             "ModelConfig": lambda r: {"config": told.config(*_required(r))},
             "ModelStatistics": lambda r: told.statistics(r.name, r.version),
             "RepositoryIndex": lambda r: {"models": told.index(r.ready)},
+            "RepositoryModelLoad": lambda _: told.control(),
+            "RepositoryModelUnload": lambda _: told.control(),
         }
         methods = {
             name: _unary(_answering(OIP[f"{name}Request"], OIP[f"{name}Response"], answer))
@@ -120,15 +142,47 @@ class Door:
         }
         methods["ModelInfer"] = _unary(self._infer)
         check = _answering(HEALTH_V1["HealthCheckRequest"], HEALTH_V1["HealthCheckResponse"], self._health)
+        health = {"Check": _unary(check), "Watch": grpc.unary_stream_rpc_method_handler(self._watch)}
         return (
             grpc.method_handlers_generic_handler(SERVICE, methods),
-            grpc.method_handlers_generic_handler(HEALTH_SERVICE, {"Check": _unary(check)}),
+            grpc.method_handlers_generic_handler(HEALTH_SERVICE, health),
         )
 
     def _health(self, request: Any) -> dict[str, Any]:
-        if request.service not in ("", SERVICE):
+        state = self._state(request.service)
+        if state == SERVICE_UNKNOWN:
             raise _UnknownService(f"there is no service {request.service[:80]!r}; there is {SERVICE}")
-        return {"status": HEALTH_STATES[1 if self._told.ready() else 2]}
+        return {"status": HEALTH_STATES[state]}
+
+    def _state(self, service: str) -> int:
+        if service not in ("", SERVICE):
+            return SERVICE_UNKNOWN
+        return SERVING if self._told.ready() and not self._over.is_set() else NOT_SERVING
+
+    async def _watch(self, content: bytes, context: Any) -> AsyncIterator[bytes]:
+        """The state as it is, and again whenever it is another."""
+        try:
+            service = _parsed(HEALTH_V1["HealthCheckRequest"], content).service
+        except InvalidRequest as error:
+            status = status_of_error(error)
+            await _abort(context, status.grpc, str(error), status.word)
+        if self._watching >= MOST_WATCHING:
+            status = OUTCOMES[Reason.OVERLOADED]
+            await _abort(context, status.grpc, f"{MOST_WATCHING} clients watch already", status.word)
+        self._watching += 1
+        try:
+            told = None
+            while True:
+                state = self._state(service)
+                if state != told:
+                    told = state
+                    yield HEALTH_V1["HealthCheckResponse"](status=state).SerializeToString()
+                if self._over.is_set():
+                    return
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._over.wait(), self._look_s)
+        finally:
+            self._watching -= 1
 
     async def _infer(self, content: bytes, context: Any) -> bytes:
         desk = self._desk
@@ -138,13 +192,14 @@ class Door:
         try:
             request = _parsed(OIP["ModelInferRequest"], content)
             model = desk.find(request.model_name, request.model_version).name
+            wanted = _wanted(request)
             call = InferCall(
                 application=model,
                 pinned=request.model_version or None,
                 tensors=_tensors(request),
                 arrived_at=arrived_at,
                 parameters=_parameters(request.parameters),
-                outputs=tuple(wanted.name for wanted in request.outputs),
+                outputs=tuple(want.name for want in wanted),
                 call_deadline_s=None if remaining is None or remaining > _LONG_S else max(remaining, 1e-6),
             )
             reply = await desk.submit(call)
@@ -163,7 +218,7 @@ class Door:
         self._accounts.served(reply, status, "grpc")
         if status is not OK:
             await _abort(context, status.grpc, refusal(reply), status.word, reply.retry_after_s)
-        answered: bytes = _response(request, reply).SerializeToString()
+        answered: bytes = _response(request, reply, wanted).SerializeToString()
         return answered
 
 
@@ -261,17 +316,24 @@ def _typed(item: Any, shape: tuple[int, ...]) -> Array:
         raise InvalidTensor(f"input {item.name!r}: its data are not {item.datatype}: {error}") from None
 
 
-def _response(request: Any, reply: InferReply) -> Any:
+def _wanted(request: Any) -> tuple[Wanted, ...]:
+    raw = bool(request.raw_input_contents)
+    if not request.outputs:
+        return tuple(Wanted(name, raw) for name in DEFAULT_OUTPUTS)
+    return tuple(Wanted(o.name, raw, top_of(o.name, _parameters(o.parameters))) for o in request.outputs)
+
+
+def _response(request: Any, reply: InferReply, wanted: tuple[Wanted, ...]) -> Any:
     """Raw contents for those who sent raw contents, typed ones for those who sent typed ones."""
     response = OIP["ModelInferResponse"](
         model_name=reply.application.name, model_version=reply.version, id=request.id
     )
     for name, value in reply.parameters().items():
         _set(response.parameters[name], value)
-    for name in [wanted.name for wanted in request.outputs] or DEFAULT_OUTPUTS:
-        datatype, shape, values = output(reply, name)
-        entry = response.outputs.add(name=name, datatype=datatype, shape=shape)
-        if request.raw_input_contents:
+    for want in wanted:
+        datatype, shape, values = output(reply, want.name, want.top)
+        entry = response.outputs.add(name=want.name, datatype=datatype, shape=shape)
+        if want.binary:
             blob = strings_to_bytes(values) if isinstance(values, list) else values.tobytes()
             response.raw_output_contents.append(blob)
         else:

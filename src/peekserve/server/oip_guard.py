@@ -1,18 +1,19 @@
-"""The doorkeeper of the gRPC door: the keys and rates of access.py, before a message is parsed."""
+"""The doorkeeper of the gRPC door: the keys and rates of access.py, before a message is read."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 
-from peekserve.errors import Forbidden, RateLimited, Unauthenticated
+from peekserve.errors import PeekserveError, RateLimited
 from peekserve.server.access import Access, key_of, scope_of_call
-from peekserve.server.guard import Refused
+from peekserve.server.guard import Refused, sentence_of
 from peekserve.server.wire import retry_after, status_of_error
 
 
 class GrpcGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio comes without types
-    """Stands before the handler of every method."""
+    """Stands before the handler of every method. Where a key is needed, only methods with one message each way pass."""
 
     def __init__(self, access: Access, refused: Refused) -> None:
         self._access = access
@@ -20,30 +21,42 @@ class GrpcGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio com
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         handler = await continuation(details)
-        if handler is None or handler.unary_unary is None:
+        scope = scope_of_call(details.method)
+        if handler is None or scope is None:
             return handler
-        scope, inner = scope_of_call(details.method), handler.unary_unary
+        inner = handler.unary_unary
         metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
         told = key_of(metadata.get("authorization", ""), metadata.get("x-api-key", ""))
 
-        async def guarded(content: bytes, context: Any) -> Any:
+        async def guarded(contents: AsyncIterator[bytes], context: Any) -> Any:
             try:
-                self._access.admit(scope, told, _host(context.peer()))
-            except (Unauthenticated, Forbidden, RateLimited) as error:
+                self._access.admit(scope, told, host_of(context.peer()))
+            except PeekserveError as error:
                 status = status_of_error(error)
                 self._refused(status, str(error))
                 trailing = [("peekserve-code", status.word)]
                 if isinstance(error, RateLimited):
                     trailing.append(("retry-after", str(retry_after(error.wait_s))))
-                await context.abort(grpc.StatusCode[status.grpc], str(error), tuple(trailing))
-            return await inner(content, context)
+                await context.abort(grpc.StatusCode[status.grpc], sentence_of(error), tuple(trailing))
+            if inner is None:
+                await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{details.method} is not served with keys")
+            async for content in contents:
+                return await inner(content, context)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{details.method} takes one message; none came")
 
-        return grpc.unary_unary_rpc_method_handler(
+        # As if it took many messages, because the library reads a single one, all of it, before it calls its handler.
+        return grpc.stream_unary_rpc_method_handler(
             guarded, handler.request_deserializer, handler.response_serializer
         )
 
 
-def _host(peer: str) -> str:
-    """`ipv4:127.0.0.1:5000` -> `127.0.0.1`: a client is one, whatever ports it calls from."""
-    kind, _, address = peer.partition(":")
-    return address.rpartition(":")[0] if kind in ("ipv4", "ipv6") else peer
+def host_of(peer: str) -> str:
+    """A client is one, whatever ports it calls from, and at both doors.
+
+    >>> host_of("ipv4:127.0.0.1:5000"), host_of("ipv6:%5B::1%5D:5000"), host_of("unix:")
+    ('127.0.0.1', '::1', 'unix')
+    """
+    kind, _, address = unquote(peer).partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return kind
+    return address.rpartition(":")[0].removeprefix("[").removesuffix("]")

@@ -16,6 +16,7 @@ PACKAGE = "inference"
 
 _PARAMETERS = "parameters:InferParameter{}"
 _NAMED = "name:string=1 version:string=2"
+_CONTROL = "repository_name:string=1 model_name:string=2 parameters:ModelRepositoryParameter{}=3"
 
 MESSAGES: dict[str, str] = {
     "ServerLiveRequest": "",
@@ -69,6 +70,11 @@ MESSAGES: dict[str, str] = {
     "RepositoryIndexRequest": "repository_name:string=1 ready:bool=2",
     "RepositoryIndexResponse": "models:RepositoryIndexResponse.ModelIndex*=1",
     "RepositoryIndexResponse.ModelIndex": "name:string=1 version:string=2 state:string=3 reason:string=4",
+    "ModelRepositoryParameter": "|bool_param:bool=1 |int64_param:int64=2 |string_param:string=3 |bytes_param:bytes=4",
+    "RepositoryModelLoadRequest": _CONTROL,
+    "RepositoryModelLoadResponse": "",
+    "RepositoryModelUnloadRequest": _CONTROL,
+    "RepositoryModelUnloadResponse": "",
 }
 
 # Triton's model_config.proto; numbered in this order from 0.
@@ -78,13 +84,33 @@ DATA_TYPES = "INVALID BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP1
 HEALTH = {"HealthCheckRequest": "service:string=1", "HealthCheckResponse": "status:ServingStatus=1"}
 HEALTH_STATES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
 
+SERVICE = "GRPCInferenceService"
+# Of each service its methods, each with what it takes and gives, and whether its answers are a stream: for reflection.
+SERVICES = {
+    SERVICE: [
+        (name.removesuffix("Request"), name, name.removesuffix("Request") + "Response", False)
+        for name in MESSAGES
+        if name.endswith("Request")
+    ]
+}
+HEALTH_SERVICES = {
+    "Health": [
+        ("Check", "HealthCheckRequest", "HealthCheckResponse", False),
+        ("Watch", "HealthCheckRequest", "HealthCheckResponse", True),
+    ]
+}
+
 _Field = descriptor_pb2.FieldDescriptorProto
 
 
 def build(
-    pool: descriptor_pool.DescriptorPool, package: str, messages: dict[str, str], enums: dict[str, list[str]]
+    pool: descriptor_pool.DescriptorPool,
+    package: str,
+    messages: dict[str, str],
+    enums: dict[str, list[str]],
+    services: dict[str, list[tuple[str, str, str, bool]]],
 ) -> dict[str, Any]:
-    """Message classes by name. `enums`: their values' names, numbered from 0."""
+    """Message classes by name. `enums`: their values' names, numbered from 0. `services`: as SERVICES."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
     for name, values in enums.items():
         enum = file.enum_type.add(name=name)
@@ -97,6 +123,15 @@ def build(
         made[name] = message
         for text in fields.split():
             _add_field(message, f".{package}", name, text, enums)
+    for name, methods in services.items():
+        service = file.service.add(name=name)
+        for method, asked, answered, streams in methods:
+            service.method.add(
+                name=method,
+                input_type=f".{package}.{asked}",
+                output_type=f".{package}.{answered}",
+                server_streaming=streams,
+            )
     pool.Add(file)
     return {
         name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}"))
@@ -131,5 +166,9 @@ def _add_field(message: Any, package: str, owner: str, text: str, enums: dict[st
 
 
 POOL = descriptor_pool.DescriptorPool()
-OIP = build(POOL, PACKAGE, MESSAGES, {"DataType": [f"TYPE_{name}" for name in DATA_TYPES.split()]})
-HEALTH_V1 = build(POOL, "grpc.health.v1", HEALTH, {"ServingStatus": list(HEALTH_STATES)})
+OIP = build(
+    POOL, PACKAGE, MESSAGES, {"DataType": [f"TYPE_{name}" for name in DATA_TYPES.split()]}, SERVICES
+)
+HEALTH_V1 = build(
+    POOL, "grpc.health.v1", HEALTH, {"ServingStatus": list(HEALTH_STATES)}, HEALTH_SERVICES
+)

@@ -10,17 +10,23 @@ Json = dict[str, Any]
 
 _ERRORS = {
     "400": "The body, a tensor or a parameter is wrong.",
+    "401": "No key, or one that is not known.",
+    "403": "A key that is not good for this.",
     "404": "No such application, variant or path.",
     "405": "The path takes another method.",
     "409": "The stream is stale, or has no window yet; the request has no answer yet, or was confirmed already.",
+    "408": "The body did not come to its end in time.",
     "413": "More bytes than the limit.",
     "415": "A content type or encoding that is not read here.",
-    "422": "The asked quality cannot be had.",
+    "422": "No variant has the accuracy that is asked for.",
     "429": "This client asks too often.",
     "500": "Something broke.",
+    "501": "Not offered here.",
     "503": "Not ready, overloaded, shutting down, or no variant can meet the deadline.",
     "504": "The deadline passed.",
 }
+# Open to everybody, without a key.
+_OPEN = ("/v2/health/live", "/v2/health/ready")
 
 
 def _ref(name: str) -> Json:
@@ -57,12 +63,21 @@ def _schemas() -> Json:
         "data": _list({"anyOf": [_ref("data"), {"type": ["number", "string", "boolean", "null"]}]}),
         "request": _object(
             ["inputs"],
-            id=_TEXT,
+            id={"type": ["string", "null"]},
             parameters=_object(
                 [],
-                timeout={"type": ["integer", "string"], "description": "relative deadline in microseconds"},
-                deadline_ms={"type": "number", "exclusiveMinimum": 0},
+                timeout={
+                    "type": ["integer", "string", "null"],
+                    "description": "relative deadline in microseconds",
+                },
+                deadline_ms={"type": ["number", "null"], "exclusiveMinimum": 0},
                 query={**_TEXT, "description": "query type of the application"},
+                min_accuracy={
+                    "type": ["number", "null"],
+                    "minimum": 0,
+                    "maximum": 1,
+                    "description": "refused with 422 where no variant is profiled at it",
+                },
                 stream={**_TEXT, "description": "ask about the newest window of this stream; no inputs then"},
                 explain={**_FLAG, "description": "say with the answer what else was considered"},
                 binary_data_output=_FLAG,
@@ -72,7 +87,21 @@ def _schemas() -> Json:
                     ["name", "shape", "datatype"], **tensor, parameters=_ref("parameters"), data=_ref("data")
                 )
             ),
-            outputs=_list(_object(["name"], name={"enum": list(OUTPUTS)}, parameters=_ref("parameters"))),
+            outputs=_list(
+                _object(
+                    ["name"],
+                    name={"enum": list(OUTPUTS)},
+                    parameters=_object(
+                        [],
+                        binary_data=_FLAG,
+                        classification={
+                            **_WHOLE,
+                            "minimum": 0,
+                            "description": "of scores: so many classes, as texts score:index:label",
+                        },
+                    ),
+                )
+            ),
         ),
         "response": _object(
             ["model_name", "outputs"],
@@ -137,15 +166,16 @@ def _schemas() -> Json:
     }
 
 
+def _error(code: str) -> Json:
+    return {"description": _ERRORS[code], "content": _content(_ref("error"))}
+
+
 def _operation(summary: str, schema: str, errors: str, body: Json | None = None) -> Json:
     told: Json = {
         "summary": summary,
         "responses": {
             "200": {"description": "Done.", "content": _content(_ref(schema))},
-            **{
-                code: {"description": _ERRORS[code], "content": _content(_ref("error"))}
-                for code in errors.split()
-            },
+            **{code: _error(code) for code in errors.split()},
         },
     }
     if body is not None:
@@ -203,8 +233,16 @@ def document() -> Json:
             f"{base}/infer": {"post": infer},
         }.items():
             paths[path] = {"parameters": given, **operation}
+    for word in ("load", "unload"):
+        control = _operation(f"{word.title()} a model by hand: not offered", "error", "405 501")
+        del control["responses"]["200"]
+        paths[f"/v2/repository/models/{{model}}/{word}"] = {
+            "parameters": [{"name": "model", "in": "path", "required": True, "schema": _TEXT}],
+            "post": control,
+        }
     text = {
-        "200": {"description": "Prometheus or OpenMetrics text.", "content": _content(_TEXT, "text/plain")}
+        "200": {"description": "Prometheus or OpenMetrics text.", "content": _content(_TEXT, "text/plain")},
+        "405": _error("405"),
     }
     paths |= _streams()
     paths["/api/v1/data/{token}"] = {
@@ -215,6 +253,11 @@ def document() -> Json:
     }
     paths |= _feedback()
     paths["/metrics"] = {"get": {"summary": "Metrics", "responses": text}}
+    for path, methods in paths.items():
+        for operation in (told for method, told in methods.items() if method != "parameters"):
+            more = ("401", "403", "429") if path not in _OPEN else ()
+            more += ("408",) if "requestBody" in operation else ()
+            operation["responses"].update({code: _error(code) for code in more})
     return {
         "openapi": "3.1.0",
         "info": {

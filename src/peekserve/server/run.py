@@ -65,7 +65,7 @@ class HttpServer:
             lifespan="off",
             interface="asgi3",
             log_config=None,
-            log_level="warning",
+            log_level="error",  # its warnings are about bytes that anybody may send, in words that are no JSON
             access_log=False,
             server_header=False,
             date_header=False,

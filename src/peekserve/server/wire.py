@@ -18,10 +18,12 @@ from peekserve.domain.messages import Answer
 from peekserve.domain.request import Outcome, Reason
 from peekserve.errors import (
     AlreadyConfirmed,
+    ConstraintInfeasible,
     Forbidden,
     InvalidRequest,
     InvalidTensor,
     NotAnswered,
+    NotOffered,
     NotReady,
     NotWanted,
     NoWindow,
@@ -39,6 +41,7 @@ from peekserve.errors import (
 from peekserve.server.arrays import from_bytes, from_json, strings_to_bytes
 from peekserve.server.calls import DEFAULT_OUTPUTS, InferReply, Scalar, Tensor
 from peekserve.server.checking import flag
+from peekserve.server.classification import classified, top_of
 
 # ---- what each error and each outcome is called ----------------------------------------------------------
 
@@ -76,7 +79,9 @@ ERRORS: Mapping[type[Exception], Status] = {
     UnknownRequest: Status(404, "NOT_FOUND", "request_not_found"),
     NotAnswered: Status(409, "FAILED_PRECONDITION", "not_answered"),
     AlreadyConfirmed: Status(409, "FAILED_PRECONDITION", "already_confirmed"),
+    ConstraintInfeasible: Status(422, "FAILED_PRECONDITION", "constraint_infeasible"),
     NotReady: Status(503, "UNAVAILABLE", "model_not_ready"),
+    NotOffered: Status(501, "UNIMPLEMENTED", "not_offered"),
     PeekserveError: BROKEN,
 }
 
@@ -145,10 +150,12 @@ class InferJson(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An output that the client wants, and whether it wants it as raw bytes."""
+    """An output that the client wants, whether it wants it as raw bytes, and how many of its classes in words (0: the
+    output itself)."""
 
     name: str
     binary: bool
+    top: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +224,10 @@ def _wanted(parsed: InferJson) -> tuple[Wanted, ...]:
     default = flag(parsed.parameters, "binary_data_output")
     if not parsed.outputs:
         return tuple(Wanted(name, default) for name in DEFAULT_OUTPUTS)
-    return tuple(Wanted(o.name, flag(o.parameters, "binary_data", default)) for o in parsed.outputs)
+    return tuple(
+        Wanted(o.name, flag(o.parameters, "binary_data", default), top_of(o.name, o.parameters))
+        for o in parsed.outputs
+    )
 
 
 # ---- out -------------------------------------------------------------------------------------------------
@@ -230,7 +240,7 @@ def write_infer(
     outputs: list[dict[str, Any]] = []
     blobs: list[bytes] = []
     for want in wanted:
-        datatype, shape, values = output(reply, want.name)
+        datatype, shape, values = output(reply, want.name, want.top)
         entry: dict[str, Any] = {"name": want.name, "shape": shape, "datatype": datatype}
         if want.binary:
             is_array = isinstance(values, np.ndarray)
@@ -249,8 +259,10 @@ def write_infer(
     return (head, None) if not blobs else (b"".join((head, *blobs)), len(head))
 
 
-def output(reply: InferReply, name: str) -> tuple[str, list[int], Any]:
-    """Datatype, shape and values of one output: an array, or a list of texts for BYTES."""
+def output(reply: InferReply, name: str, top: int = 0) -> tuple[str, list[int], Any]:
+    """Datatype, shape and values of one output, or of its `top` classes: an array, or a list of texts for BYTES."""
+    if top:
+        return "BYTES", *classified(reply.scores, reply.application.classes, top)
     rows = len(reply.labels)
     if name == "label":
         return "INT64", [rows], reply.labels

@@ -63,6 +63,16 @@ def test_the_most_urgent_queue_goes_first():
     assert batches(gears(), a_view([LANE], rows)) == [(0, "small", (0,))]
 
 
+@pytest.mark.parametrize("peeked", [{}, {"instant": 0.5}])
+def test_with_the_guard_rows_without_an_answer_do_not_become_late_behind_one_that_went_on(peeked):
+    rows = [a_row(due=0.12, **WENT_ON), *[a_row(due=0.125, **peeked)] * 8]
+    assert batches(gears(), a_view([LANE], rows)) == [(0, "small", tuple(range(1, 9)))]
+    assert batches(gears(guard=0.0), a_view([LANE], rows)) == [(0, "large", (0,))]
+    # Where both can be in time, the more urgent one goes first.
+    rows = [a_row(due=0.12, **WENT_ON), *[a_row(due=0.5, **peeked)] * 8]
+    assert batches(gears(), a_view([LANE], rows)) == [(0, "large", (0,))]
+
+
 def test_a_queue_waits_until_it_is_long_enough():
     policy = gears(a_gear(queues=(3, 1)))
     plan = policy.plan(a_view([LANE], [a_row(), a_row()]))

@@ -58,6 +58,7 @@ def test_a_revoked_key_is_noticed_within_a_second_and_a_new_one_too(keys):
     time = Time()
     told = keys.add("ward", [Scope.INFER], 0.0)
     access = Access(keys, None, time)
+    access.admit(Scope.INFER, told, "10.0.0.1")
     with Keys(keys.path) as elsewhere:
         elsewhere.revoke("ward")
         new = elsewhere.add("shop", [Scope.INFER], 0.0)
@@ -65,6 +66,52 @@ def test_a_revoked_key_is_noticed_within_a_second_and_a_new_one_too(keys):
     with pytest.raises(Unauthenticated):
         access.admit(Scope.INFER, told, "10.0.0.1")
     assert access.admit(Scope.INFER, new, "10.0.0.1").name == "shop"
+
+
+def test_a_key_that_goes_while_the_keys_are_read_is_missed_for_a_second_at_most(keys):
+    class Interrupted(Keys):
+        def all(self):
+            known = super().all()
+            with Keys(self.path) as elsewhere:
+                if "ward" in {key.name for key in known.values()}:
+                    elsewhere.revoke("ward")
+            return known
+
+    time, told = Time(), keys.add("ward", [Scope.INFER], 0.0)
+    with Interrupted(keys.path) as interrupted:
+        access = Access(interrupted, None, time)
+        access.admit(Scope.INFER, told, "10.0.0.1")
+        time.now += FRESH_S
+        with pytest.raises(Unauthenticated):
+            access.admit(Scope.INFER, told, "10.0.0.1")
+
+
+def test_keys_that_cannot_be_read_are_tried_again(keys):
+    class Damaged(Keys):
+        damaged = True
+
+        def edition(self):
+            if self.damaged:
+                raise InvalidConfiguration("disk I/O error")
+            return super().edition()
+
+    told = keys.add("ward", [Scope.INFER], 0.0)
+    with Damaged(keys.path) as damaged:
+        access = Access(damaged, None, Time())
+        for _ in range(2):
+            with pytest.raises(InvalidConfiguration):
+                access.admit(Scope.INFER, told, "10.0.0.1")
+        damaged.damaged = False
+        assert access.admit(Scope.INFER, told, "10.0.0.1").name == "ward"
+
+
+@pytest.mark.parametrize("scope", [Scope.INFER, Scope.FEEDBACK, Scope.ADMIN])
+def test_a_rate_is_for_whatever_a_client_asks_and_not_for_health(scope):
+    access = Access(None, Buckets(1.0, 1.0), Time())
+    access.admit(scope, None, "10.0.0.1")
+    with pytest.raises(RateLimited):
+        access.admit(Scope.INFER, None, "10.0.0.1")
+    access.admit(None, None, "10.0.0.1")
 
 
 def test_a_client_that_asks_too_often_is_told_when_to_come_again(keys):

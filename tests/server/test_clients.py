@@ -51,9 +51,13 @@ class Serving:
         try:
             yield self
         finally:
-            self._loop.call_soon_threadsafe(self._over.set)
+            self.stop()
             self._thread.join(20)
             assert not self._thread.is_alive()
+
+    def stop(self) -> None:
+        """The beginning of the end."""
+        self._loop.call_soon_threadsafe(self._over.set)
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +166,13 @@ def test_errors_arrive_with_their_sentence(client):
         triton.infer("nobody", [an_input(module, ROWS)])
     with pytest.raises(InferenceServerException, match=r"shape \[-1, 4\]"):
         triton.infer("plain", [an_input(module, ROWS[:, :2].copy())])
+
+
+def test_nobody_loads_or_unloads_by_hand_and_the_client_is_told_why(client):
+    _, triton = client
+    for control in (triton.load_model, triton.unload_model):
+        with pytest.raises(InferenceServerException, match="not loaded or unloaded by hand"):
+            control("plain")
 
 
 def test_a_client_that_hangs_up_cancels(serving):

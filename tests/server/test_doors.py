@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -10,7 +10,9 @@ import httpx
 import numpy as np
 import pytest
 
+from peekserve.domain.profile import Quality
 from peekserve.domain.request import Outcome, Reason
+from peekserve.domain.tensors import InputMap
 from peekserve.server.frontdesk import Limits
 from peekserve.server.oip import SERVICE, Door
 from peekserve.server.oip_messages import HEALTH_V1, OIP
@@ -254,11 +256,53 @@ async def test_the_smallest_deadline_counts(door, parameters, seconds):
         {"deadline_ms": "10"},
         {"query": "unheard"},
         {"query": 3},
+        {"min_accuracy": 1.01},
+        {"min_accuracy": -0.1},
+        {"min_accuracy": True},
+        {"min_accuracy": "0.9"},
     ],
 )
 async def test_wrong_parameters_are_refused(door, parameters):
     doors = Doors(ScriptedBackend())
     assert (await door(doors, "plain", "", [x()], parameters)).word == "invalid_request"
+
+
+def unlike_variants() -> Doors:
+    """`small` is right in 60 of 100, `large` in 90, `fresh` has no profile; of the two inputs `large` needs both."""
+    doors = Doors(ScriptedBackend())
+    plain = doors.backend.applications["plain"]
+    small, large = plain.variants
+    variants = (
+        replace(small, quality=Quality((0.6, 0.6, 0.6), (0.4, 0.3, 0.3))),
+        replace(large, quality=Quality((0.9, 0.9, 0.9), (0.4, 0.3, 0.3)), inputs=(InputMap("x", "x"), InputMap("more", "more"))),
+        replace(small, name="fresh", quality=None, revision="sha-fresh"),
+    )
+    more = replace(plain.inputs[0], name="more")
+    doors.backend.applications = {"plain": replace(plain, variants=variants, inputs=(*plain.inputs, more))}
+    return doors
+
+
+@every_door
+@pytest.mark.parametrize(
+    ("version", "names", "floor", "hint"),
+    [
+        ("", "x more", 0.9, ""),
+        ("", "x more", 0.91, "'large', has 0.9000"),
+        ("", "x more", 1, "'large', has 0.9000"),
+        ("", "x", 0.6, ""),
+        ("", "x", 0.7, "'small', has 0.6000"),
+        ("small", "x more", 0.7, "'small', has 0.6000"),
+        ("large", "x more", 0.7, ""),
+        ("fresh", "x", 0.1, "none that may answer has a profile"),
+        ("fresh", "x", 0.0, ""),
+    ],
+)
+async def test_a_floor_that_no_profile_reaches_is_refused_with_the_numbers(door, version, names, floor, hint):
+    doors = unlike_variants()
+    told = await door(doors, "plain", version, [x(name=name) for name in names.split()], {"min_accuracy": floor})
+    assert told.word == ("constraint_infeasible" if hint else "ok")
+    assert hint in told.sentence
+    assert len(doors.backend.submitted) == (not hint)
 
 
 @every_door

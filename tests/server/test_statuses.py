@@ -20,6 +20,7 @@ from peekserve.server.oip_guard import GrpcGuard
 from peekserve.server.oip_messages import OIP
 from peekserve.server.rates import Buckets
 from peekserve.server.run import HttpServer
+from peekserve.server.wire import ERRORS, OUTCOMES
 from peekserve.state.keys import Keys, Scope
 from tests.server.scripted import Doors, Script, ScriptedBackend, by_first_value, never
 
@@ -185,8 +186,6 @@ async def test_what_nothing_can_answer_in_its_time_is_not_asked_to_come_again(tm
 
 def test_the_events_are_all_that_the_table_has():
     """But for those of streams, evidence first and feedback, which have tests of their own, and clients that went."""
-    from peekserve.server.wire import ERRORS, OUTCOMES
-
     elsewhere = {
         "stream_not_found", "stale", "not_wanted", "no_window", "request_not_found", "not_answered",
         "already_confirmed", "too_slow", "rate_limited", "cancelled", "ok",

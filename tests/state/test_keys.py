@@ -80,6 +80,12 @@ def test_another_file_is_refused(tmp_path):
         Keys(newer).all()
 
 
+def test_a_place_where_nothing_can_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InvalidConfiguration, match="cannot be made"):
+        Keys(tmp_path / "file" / "keys.sqlite").all()
+
+
 @pytest.mark.parametrize("text", ["", "pk", "pk_", "pk_a", "pk__b", "sk_a_b", "Bearer pk_a_b"])
 def test_what_is_no_key_has_no_parts(text):
     assert parts(text) is None

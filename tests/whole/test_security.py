@@ -4,6 +4,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+import time
 
 import grpc
 import httpx
@@ -39,8 +40,8 @@ def state(repository, tmp_path):
 
 
 def test_every_attack_gets_what_it_should_and_the_server_stands(repository):
-    # Heads are waited for ten seconds, which tests/server/test_patience.py does with less.
-    quick = [attack for attack in ATTACKS if "head" not in attack.what and "says nothing" not in attack.what]
+    # The others are waited for ten seconds, which tests/server/test_patience.py does with less.
+    quick = [attack for attack in ATTACKS if attack.kind != "slow clients" or "half" in attack.what]
     assert len(quick) > 35
     wrong = [f for f in run(repository, quick) if not (f.held and f.stands)]
     assert not wrong
@@ -104,11 +105,10 @@ def test_keys_and_tls_at_both_doors_with_other_peoples_clients(repository, state
 
         keys(repository, state, "revoke", "ward")
         with httpx.Client(**trusted, headers=headers) as late:
-            for _ in range(200):
-                if late.get("/v2/models/digits").status_code == 401:
-                    break
-            else:
-                pytest.fail("a revoked key opens the door after 200 tries")
+            since = time.monotonic()
+            while late.get("/v2/models/digits").status_code == 200:
+                assert time.monotonic() < since + 2.0, "a revoked key still opens the door"
+                time.sleep(0.05)
     written = log.read_text()
     assert "unauthenticated" in written
     assert key not in written

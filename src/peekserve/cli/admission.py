@@ -25,9 +25,12 @@ def access_of(root: Path, settings: ServerSettings, tell: Callable[[str], None])
     asked for and there are none.
     """
     keys = open_keys(root, settings)
-    asked = settings.access == "keys" or (settings.access == "auto" and bool(keys.all()))
+    known = settings.access != "open" and bool(keys.all())
+    asked = known or settings.access == "keys"
     far = [address for address in (settings.http, settings.grpc) if address and not near(address)]
-    if asked and not keys.all():
+    if not asked:
+        keys.close()
+    elif not known:
         raise InvalidConfiguration(
             f"access: keys, and there are none: make one with peekserve keys add {root} NAME"
         )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,7 +36,10 @@ def add(
     if wrong := [word for word in words if word not in list(Scope)]:
         raise InvalidConfiguration(f"unknown scope {wrong[0]!r}; scopes are {', '.join(Scope)}")
     with _keys(repo, state) as keys:
+        first = not keys.all()
         print(keys.add(name, [Scope(word) for word in words], time.time()))
+    if first:
+        print("the first key: a server that runs asks for keys once it is started again", file=sys.stderr)
 
 
 @app.command(name="list")
@@ -46,6 +50,7 @@ def list_(
 ) -> None:
     """Every key's name, scopes and age; nobody can read the keys themselves."""
     from rich.table import Table
+    from rich.text import Text
 
     from peekserve.cli.terminal import console
 
@@ -60,8 +65,8 @@ def list_(
         table.add_column(column)
     for key in known:
         made = time.strftime("%Y-%m-%d %H:%M", time.gmtime(key.made_at))
-        table.add_row(key.name, key.id, ", ".join(sorted(key.scopes)), f"{made} UTC")
-    console().print(table if known else "no keys: whoever reaches the server may use it")
+        table.add_row(Text(key.name), key.id, ", ".join(sorted(key.scopes)), f"{made} UTC")
+    console().print(table if known else "no keys: docs/security.md says who may ask without")
 
 
 @app.command()

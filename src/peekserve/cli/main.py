@@ -147,7 +147,9 @@ def feedback(
 
 @app.command()
 def simulate(
-    repo: Repo | None = None,
+    repo: Annotated[
+        Path | None, typer.Argument(help="A folder of applications (docs/repository.md).")
+    ] = None,
     policy: Annotated[
         str, typer.Option(help="One policy or several, with commas.")
     ] = "lo-edf,grouped,sneakpeek,horizon",

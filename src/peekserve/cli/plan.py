@@ -39,6 +39,8 @@ from peekserve.registry.stated import DEVICES
 from peekserve.runtimes.onnx import OnnxRuntime
 from peekserve.sim.world import Recorded
 
+# Each gear is simulated for so many times the goal.
+GOALS = 20.0
 # A goal that nothing meets (cli/main.py: exit codes).
 NOT_MET = 4
 
@@ -68,9 +70,7 @@ def plan(
     given = devices(on) if on else None
     settings, _ = read_settings(root, os.environ)
     own = tuple(Device(s.name, s.device, s.budget_bytes) for s in lay_out(settings).slots)
-    there = tuple(
-        part_of_device(replace(d, kind=_timed_as(d.kind, [o.kind for o in own])), share) for d in given or own
-    )
+    there = tuple(part_of_device(device, share) for device in _named(given or own, own))
     kinds = [device.kind for device in there]
     with open_store(root, settings) as store:
         found = {a.name: a for a in read_profiled(root, store, kinds, tell.print)}
@@ -81,13 +81,19 @@ def plan(
             if not set(kinds) & set(variant.timing):
                 tell.print(f"left out: {why_untimed(app, variant, store, fingerprint_of(kinds[0]))}")
     known = models(app, kinds)
+    if slo.by_latency and slo.p95_s > app.query().deadline_s:
+        tell.print(
+            f"the goal of {slo.p95_s * 1e3:g} ms is more than the deadline of {name}, "
+            f"{app.query().deadline_s * 1e3:g} ms: what comes after that counts as late",
+            style="yellow",
+        )
     with tell.status("recording what every variant says") as status:
         recorded, groups = _recorded(app)
         scores = {model.name: recorded.scores[model.name] for model in known}
         answers = Answers.recorded(scores, recorded.labels, groups)
         stages = 1 if single else MOST_STAGES
         problem = Problem(name, known, answers, there, slo, loads, fingerprint(), stages)
-        judge = Simulated(app, recorded, burstiness=burstiness)
+        judge = Simulated(app, recorded, burstiness=burstiness, goals=GOALS)
         if most:
             lines = what_if(problem, most, judge, status.update)
         else:
@@ -100,7 +106,8 @@ def plan(
         return NOT_MET
     policy = "model-switching" if single else "gears"
     path = root / file_of(policy)
-    plans = files.read(path) | {name: replace(made, share=share)}
+    made = replace(made, share=share)
+    plans = files.read(path) | {name: made}
     files.write(path, plans)
     for sentence in doubts({one: plan for one, plan in plans.items() if one in found}, [d.name for d in own]):
         tell.print(sentence, style="yellow", markup=False)
@@ -114,6 +121,20 @@ def plan(
     out.print(f"written to {path}" + (f", drawn in {picture}" if drawn else "; a picture needs matplotlib"))
     out.print(f"run it with peekserve serve {root} --policy {policy}", markup=False)
     return 0
+
+
+def _named(devices: Sequence[Device], workers: Sequence[Device]) -> list[Device]:
+    """Devices as their workers are called, in order, where there are enough of that kind: a plan by these names can be
+    served here. Others keep the names that they were given."""
+    left = list(workers)
+    found = []
+    for device in devices:
+        kind = _timed_as(device.kind, [worker.kind for worker in workers])
+        own = next((worker for worker in left if worker.kind == kind), None)
+        if own is not None:
+            left.remove(own)
+        found.append(replace(device, kind=kind, name=own.name if own is not None else device.name))
+    return found
 
 
 def _timed_as(kind: str, workers: Sequence[str]) -> str:

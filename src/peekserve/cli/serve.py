@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -42,6 +43,8 @@ from peekserve.server.statistics import Statistics
 from peekserve.server.telemetry import Telemetry
 
 READY_WITHIN_S = 120.0
+# Connections at both doors, and some for everything else. Many systems give 1024 unless asked for more.
+OPEN_FILES = 8192
 
 
 def serve(root: Path, flags: Mapping[str, str], drain_s: float = 10.0) -> None:
@@ -68,8 +71,17 @@ def serve(root: Path, flags: Mapping[str, str], drain_s: float = 10.0) -> None:
     for what, hint in idle(applications, settings.workers):
         _tell(f"{what}; {hint}")
     os.sched_setaffinity(0, layout.front)
+    allow_files(OPEN_FILES)
     history = state_folder(root, settings) / "history.sqlite"
     run(_serve(settings, applications, layout, history, plans, access, drain_s))
+
+
+def allow_files(wanted: int) -> None:
+    """Let this process have so many files open, as far as it may: sockets are files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _timed(applications: tuple[Application, ...], layout: Layout) -> Iterator[Application]:

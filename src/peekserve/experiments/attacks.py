@@ -9,7 +9,7 @@ which that question goes unanswered, is marked and makes the command fail.
 
 import argparse
 import json
-import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -40,7 +40,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """`sends`: the bytes; a pause of `pause_s` comes after each part. `gets`: the statuses that are right."""
+    """`sends`: the bytes, in parts. `gets`: the statuses that are right."""
 
     kind: str
     what: str
@@ -50,7 +50,8 @@ class Attack:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`status`: of the answer, 0 for none; `said`: its sentence. `stands`: is an ordinary request answered after it?"""
+    """`status`: of the answer, 0 for none; `said`: its sentence. `held`: is the status right? `stands`: is an ordinary
+    request answered after it?"""
 
     kind: str
     what: str
@@ -239,9 +240,21 @@ ATTACKS: tuple[Attack, ...] = (
         (431,),
     ),
     Attack(
+        "too much",
+        "a thousand header fields",
+        lambda t: get("/v2", t.infer, *[f"h{i}: v" for i in range(1000)]),
+        (431,),
+    ),
+    Attack(
         "slow clients",
         "a body of which half comes",
         lambda t: post(_INFER, b"{", key=t.infer, length=1000),
+        (408,),
+    ),
+    Attack(
+        "slow clients",
+        "a body that never begins",
+        lambda t: post(_INFER, b"", key=t.infer, length=1000),
         (408,),
     ),
     Attack("slow clients", "a head that never ends", lambda t: [b"GET /v2 HTTP/1.1\r\nhost: a\r\n"], (408,)),
@@ -338,14 +351,10 @@ def run(root: Path, attacks: Sequence[Attack] = ATTACKS) -> list[Finding]:
 def _key(root: Path, state: str, scope: str) -> str:
     command = [sys.executable, "-m", "peekserve.cli.main", "keys", "add", str(root), scope]
     command += ["--scopes", scope, "--state", state]
-    return subprocess.run(
-        command, check=True, capture_output=True, text=True, env=dict(os.environ)
-    ).stdout.strip()
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _copy_profiles(root: Path, state: Path) -> None:
-    import shutil
-
     for file in (root / ".peekserve").glob("state.sqlite*"):
         shutil.copy(file, state / file.name)
 

@@ -246,7 +246,9 @@ class _Round:
             f"expected loads; the best cascade alone has {self.ladder[-1].score:.4f} (both as far as the validation "
             "data can tell)"
         )
-        if self.stopped:  # of the ranges that could not have the best one, the load that comes most
+        if (
+            self.stopped and self.ladder[-1].score >= goal
+        ):  # of the ranges that could not have the best one, the load that comes most
             at = max(sorted(self.stopped), key=lambda r: self.problem.loads.weights[r])
             why += f". What stands in the way: {self.stopped[at].why}"
         return Fault(Part.RANGES, why, best=best)

@@ -7,7 +7,7 @@ to hold by itself, and a guard would hide what does not by answering early and l
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import inf
+from math import ceil, inf
 
 import numpy as np
 
@@ -27,14 +27,16 @@ from peekserve.sim.world import Recorded, RecordedWorld
 
 # Workers are up, and hold their weights, before the first request comes.
 _BEGINS_AT = 1.0
-_NO_GOAL_S = 3600.0
+MOST = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
     """`app`: with timings for the devices' kinds. `recorded`: what its variants say of labelled samples.
     `requests`: how many to simulate. `burstiness`: squared coefficient of variation of the gamma-distributed times
-    between arrivals; 1 is Poisson. `guard`: of the policy. `jitter`: of times, around the profile's median."""
+    between arrivals; 1 is Poisson. `guard`: of the policy. `jitter`: of times, around the profile's median. `goals`:
+    simulate for at least so many times the goal (and MOST requests): a gear that cannot quite keep up looks well for as
+    long as its queues are short."""
 
     app: Application
     recorded: Recorded
@@ -43,6 +45,7 @@ class Simulated:
     seed: int = 0
     guard: bool = False
     jitter: bool = False
+    goals: float = 0.0
 
     def estimate(self, work: Work) -> Estimate:
         """The same seed for every work: two gears are compared over the same pattern of arrivals."""
@@ -69,7 +72,8 @@ def run(how: Simulated, plan: GearPlan, rate: float | None = None) -> list[Settl
     """The requests' outcomes under a plan, at `rate` requests per second; by default the highest of the plan."""
     rng = np.random.default_rng(how.seed)
     rate = plan.highest if rate is None else rate
-    instants = gamma(rate, how.burstiness, how.requests / rate, rng)
+    many = max(how.requests, min(ceil(rate * how.goals * _goal_s(how, plan)), MOST))
+    instants = gamma(rate, how.burstiness, many / rate, rng)
     samples = np.resize(rng.permutation(len(how.recorded.labels)), len(instants))
     return simulate(how, plan, instants.tolist(), samples.tolist())
 
@@ -79,8 +83,7 @@ def simulate(
 ) -> list[Settled]:
     """The outcomes of requests that come at these instants, seconds from the beginning, with these samples. They are
     due when the plan's goal says, or by default when the application does."""
-    goal_s = min(Slo.parse(plan.slo).p95_s, _NO_GOAL_S)
-    goal_s = how.app.query().deadline_s if goal_s == _NO_GOAL_S else goal_s
+    goal_s = _goal_s(how, plan)
     # Late rows are answered, late: what takes too long is to be seen, not to be turned away.
     app = replace(how.app, on_miss=OnMiss.LATE, peek=None, queries=(("default", QueryType(goal_s)),))
     policy = Gears(Switches(), {app.name: plan}, guard=float(how.guard))
@@ -119,6 +122,11 @@ def gear_plan(work: Work) -> GearPlan:
         held,
         (gear,),
     )
+
+
+def _goal_s(how: Simulated, plan: GearPlan) -> float:
+    goal_s = Slo.parse(plan.slo).p95_s
+    return goal_s if goal_s < inf else how.app.query().deadline_s
 
 
 def _wait_s(one: Settled) -> float:

@@ -273,7 +273,9 @@ class Gears:
         lane = view.lanes[queue.lane]
         gear = self.boxes[lane.name.partition("/")[0]].gear
         first = lane.variants.index(gear.stages[0])
-        fresh = (view.lane == queue.lane) & view.allowed[:, first] & np.isnan(view.instant)
+        # The peek may have an answer for a row that no model ran; one that went on may run one variant alone.
+        new = np.isnan(view.instant) | (view.allowed.sum(axis=1) > 1)
+        fresh = (view.lane == queue.lane) & view.allowed[:, first] & new
         due_at = np.sort(view.due_at[fresh])
         if not len(due_at):
             return False

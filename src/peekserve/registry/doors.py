@@ -22,7 +22,7 @@ HTTP, GRPC = Address("127.0.0.1", 8000), Address("127.0.0.1", 8001)
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Files in PEM: the certificate (with those between it and its root) and its private key."""
+    """Files in PEM: the certificate (with those between it and its root) and its private key, without a password."""
 
     certificate: str
     key: str
@@ -68,7 +68,7 @@ def tls(entry: Entry) -> Tls:
 def _a_file(entry: Entry) -> str:
     path = Path(entry.text())
     if not path.is_file():
-        raise entry.wrong(f"there is no file {path}", "write the path of a PEM file")
+        raise entry.wrong(f"there is no file {path.absolute()}", "write the path of a PEM file")
     return str(path)
 
 
@@ -86,4 +86,8 @@ def limits(entry: Entry) -> Limits:
         section.take("body_wait", Entry.positive_seconds, plain.body_wait_s),
     )
     section.done()
+    if 0.0 < found.burst < 1.0:
+        entry.note(f"a burst of {found.burst:g} lets nobody ask", "write 1 or more, or 0 for one second's")
+    if found.burst and not found.rate:
+        entry.note("burst without a rate limits nobody", "write rate, requests a second of one client, too")
     return found

@@ -106,15 +106,22 @@ class GrpcServer:
 
 
 class Door:
-    """Both services, without a listening address. `look_s`: how often the state is looked at for those who watch it."""
+    """Both services, without a listening address. `look_s`: how often the state is looked at for those who watch it;
+    `most_watching`: how many may."""
 
     def __init__(
-        self, desk: FrontDesk, accounts: Accounts, descriptions: Descriptions, look_s: float = LOOK_S
+        self,
+        desk: FrontDesk,
+        accounts: Accounts,
+        descriptions: Descriptions,
+        look_s: float = LOOK_S,
+        most_watching: int = MOST_WATCHING,
     ) -> None:
         self._desk = desk
         self._accounts = accounts
         self._told = descriptions
         self._look_s = look_s
+        self._most_watching = most_watching
         self._watching = 0
         self._over = asyncio.Event()
 
@@ -166,18 +173,18 @@ class Door:
         except InvalidRequest as error:
             status = status_of_error(error)
             await _abort(context, status.grpc, str(error), status.word)
-        if self._watching >= MOST_WATCHING:
+        if self._watching >= self._most_watching:
             status = OUTCOMES[Reason.OVERLOADED]
-            await _abort(context, status.grpc, f"{MOST_WATCHING} clients watch already", status.word)
+            await _abort(context, status.grpc, f"{self._watching} clients watch already", status.word)
         self._watching += 1
         try:
             told = None
             while True:
-                state = self._state(service)
+                over, state = self._over.is_set(), self._state(service)
                 if state != told:
                     told = state
                     yield HEALTH_V1["HealthCheckResponse"](status=state).SerializeToString()
-                if self._over.is_set():
+                if over:
                     return
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._over.wait(), self._look_s)

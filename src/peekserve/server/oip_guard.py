@@ -39,10 +39,14 @@ class GrpcGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio com
                     trailing.append(("retry-after", str(retry_after(error.wait_s))))
                 await context.abort(grpc.StatusCode[status.grpc], sentence_of(error), tuple(trailing))
             if inner is None:
-                await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{details.method} is not served with keys")
+                await context.abort(
+                    grpc.StatusCode.UNIMPLEMENTED, f"{details.method} is not served with keys"
+                )
             async for content in contents:
                 return await inner(content, context)
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{details.method} takes one message; none came")
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, f"{details.method} takes one message; none came"
+            )
 
         # As if it took many messages, because the library reads a single one, all of it, before it calls its handler.
         return grpc.stream_unary_rpc_method_handler(

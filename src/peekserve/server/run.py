@@ -74,13 +74,15 @@ class HttpServer:
             timeout_graceful_shutdown=5,
             ssl_certfile=self._certificate[0] if self._certificate else None,
             ssl_keyfile=self._certificate[1] if self._certificate else None,
+            ssl_keyfile_password="none",  # or OpenSSL would ask for one at the terminal
         )
         try:
             config.load()
         except OSError as error:
             listener.close()
+            files = " and ".join(self._certificate or ())
             raise InvalidConfiguration(
-                f"tls: {self._certificate}: no certificate and its key: {error}"
+                f"tls: {files}: no certificate with its key, in PEM and without a password: {error}"
             ) from None
         self._server = _Uvicorn(config)
         self._serving = asyncio.create_task(self._server.serve([listener]))

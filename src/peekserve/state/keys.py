@@ -118,10 +118,13 @@ class Keys(Database):
             raise InvalidConfiguration(f"{self.path}: {error}") from error
 
     def _opened(self) -> sqlite3.Connection:
-        first = self._connection is None
-        if first and not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
+        if self._connection is None and not self.path.exists():
+            # Before SQLite makes it: its files beside this one get the same permissions.
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
+            except OSError as error:
+                raise InvalidConfiguration(f"{self.path}: cannot be made: {error.strerror}") from error
         return super()._opened()
 
 

@@ -99,6 +99,7 @@ class Checkpoint:
         try:
             raw = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             version = raw["format"]
+            then, reached = (dict(raw[part]) if version == FORMAT else {} for part in ("about", "reached"))
         except (RuntimeError, ValueError, EOFError, LookupError, TypeError, pickle.UnpicklingError) as error:
             # What torch says of it is advice to trust the file.
             raise InvalidModel(
@@ -108,15 +109,17 @@ class Checkpoint:
             raise InvalidModel(
                 f"{self.path} is a checkpoint of format {version}, and this peekserve reads {FORMAT}: {remedy}"
             )
-        then, reached = raw["about"], raw["reached"]
         for name, now in {**told, **self.about}.items():
             if then.get(name) != now:
                 raise InvalidModel(
                     f"{self.path} is a checkpoint of another training: {name} {_short(then.get(name))}, "
                     f"here {_short(now)}; {remedy}"
                 )
-        rows = {Subnet.parse(name): count for name, count in reached.pop("rows").items()}
-        return Reached(rows=rows, **reached)
+        try:
+            rows = {Subnet.parse(name): count for name, count in reached.pop("rows").items()}
+            return Reached(rows=rows, **reached)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise InvalidModel(f"{self.path} is a damaged checkpoint: {remedy}") from error
 
     def write(self, told: Mapping[str, str], reached: Reached) -> None:
         state = {name: getattr(reached, name) for name in Reached.__slots__}

@@ -245,7 +245,8 @@ async def test_bodies_together_have_a_limit_and_one_alone_has_its_own():
         told = await reader.read()
         assert told.startswith(b"HTTP/1.1 503")
         assert b"overloaded" in told
-        first.close()
+        first.write(b"x" * 700_000)  # whole: from here on it is counted as what waits
+        await first.drain()
         await asyncio.sleep(0.05)
         reader, third = await connect()
         third.write(post(b"content-length: 1000000") + b"x" * 1_000_000)

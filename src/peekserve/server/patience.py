@@ -24,7 +24,7 @@ HEAD_FIELDS = 128
 CONNECTIONS = 2048
 # Requests that wait on one connection for the answers to those before them.
 PIPELINED = 16
-# Of bodies, on all connections together. Counted in steps: smaller bodies always come in.
+# Of bodies that are not whole yet, on all connections together. Counted in steps: smaller bodies always come in.
 BODY_BYTES = 1 << 30
 _STEP = 256 << 10
 
@@ -67,7 +67,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._unread: asyncio.TimerHandle | None = None
         # Since the end of a head or a piece of a body: what the parser may be keeping.
         self._loose_bytes = 0
-        # Of requests without an answer.
+        # Of a body that is not whole yet.
         self._body_bytes = 0
         self._wrong = _BAD, "these bytes are no HTTP request"
 
@@ -110,7 +110,8 @@ class PatientProtocol(HttpToolsProtocol):
         self._taken()
 
     def timeout_keep_alive_handler(self) -> None:
-        self._close()
+        if not self.transport.is_closing():
+            self._close()
 
     # ---- the parser --------------------------------------------------------------------------------------
 
@@ -149,7 +150,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._come()
-        self._at, self._loose_bytes = _At.BETWEEN, 0
+        self._at, self._loose_bytes, self._body_bytes = _At.BETWEEN, 0, 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -175,7 +176,7 @@ class PatientProtocol(HttpToolsProtocol):
         others = sum(getattr(one, "_body_bytes", 0) for one in self.connections if one is not self)
         # One alone has the limit of its own that its reader knows.
         if others and others + self._body_bytes > self.most_body_bytes:
-            self._stop(_FULL, f"bodies of {self.most_body_bytes} bytes are under way, which is the limit")
+            self._stop(_FULL, f"bodies of {self.most_body_bytes} bytes are coming in, which is the limit")
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)

@@ -16,7 +16,9 @@ from tests.server.test_doors import Context, Hung, call
 from tests.server.test_http_api import X, infer
 
 CLASSES = ("low", "mid", "high")
-SCORES = arrays.arrays(np.float32, st.tuples(st.integers(0, 5), st.just(3)), elements=st.floats(0.0, 1.0, width=32))
+SCORES = arrays.arrays(
+    np.float32, st.tuples(st.integers(0, 5), st.just(3)), elements=st.floats(0.0, 1.0, width=32)
+)
 
 
 @given(SCORES, st.integers(1, 5))
@@ -86,14 +88,18 @@ async def test_both_doors_say_score_index_and_label(door):
 
 
 @every_door
-@pytest.mark.parametrize(("name", "top"), [("scores", -1), ("scores", "2"), ("scores", True), ("label", 1), ("class", 1)])
+@pytest.mark.parametrize(
+    ("name", "top"), [("scores", -1), ("scores", "2"), ("scores", True), ("label", 1), ("class", 1)]
+)
 async def test_what_is_no_number_of_classes_or_has_no_scores_is_refused(door, name, top):
     assert await door(name, top) == "invalid_request"
 
 
 async def test_none_means_the_output_itself():
     told = (await infer(Doors(ScriptedBackend()), X, outputs=outputs("scores", 0))).json()
-    assert told["outputs"] == [{"name": "scores", "datatype": "FP32", "shape": [1, 3], "data": [0.0, 0.0, 1.0]}]
+    assert told["outputs"] == [
+        {"name": "scores", "datatype": "FP32", "shape": [1, 3], "data": [0.0, 0.0, 1.0]}
+    ]
 
 
 async def test_an_output_in_words_may_come_as_raw_bytes_beside_others():

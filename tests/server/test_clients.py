@@ -30,6 +30,7 @@ class Serving:
         self.doors = Doors(backend)
         self.http = self.grpc = ""
         self._ready = threading.Event()
+        self._stopping = False
         self._thread = threading.Thread(target=lambda: run(self._serve()), daemon=True)
 
     async def _serve(self) -> None:
@@ -56,8 +57,10 @@ class Serving:
             assert not self._thread.is_alive()
 
     def stop(self) -> None:
-        """The beginning of the end."""
-        self._loop.call_soon_threadsafe(self._over.set)
+        """The beginning of the end; once is enough."""
+        if not self._stopping:
+            self._stopping = True
+            self._loop.call_soon_threadsafe(self._over.set)
 
 
 @pytest.fixture(scope="module")

@@ -274,7 +274,11 @@ def unlike_variants() -> Doors:
     small, large = plain.variants
     variants = (
         replace(small, quality=Quality((0.6, 0.6, 0.6), (0.4, 0.3, 0.3))),
-        replace(large, quality=Quality((0.9, 0.9, 0.9), (0.4, 0.3, 0.3)), inputs=(InputMap("x", "x"), InputMap("more", "more"))),
+        replace(
+            large,
+            quality=Quality((0.9, 0.9, 0.9), (0.4, 0.3, 0.3)),
+            inputs=(InputMap("x", "x"), InputMap("more", "more")),
+        ),
         replace(small, name="fresh", quality=None, revision="sha-fresh"),
     )
     more = replace(plain.inputs[0], name="more")
@@ -293,13 +297,15 @@ def unlike_variants() -> Doors:
         ("", "x", 0.7, "'small', has 0.6000"),
         ("small", "x more", 0.7, "'small', has 0.6000"),
         ("large", "x more", 0.7, ""),
-        ("fresh", "x", 0.1, "none that may answer has a profile"),
+        ("fresh", "x", 0.1, "none of them has a profile"),
         ("fresh", "x", 0.0, ""),
     ],
 )
 async def test_a_floor_that_no_profile_reaches_is_refused_with_the_numbers(door, version, names, floor, hint):
     doors = unlike_variants()
-    told = await door(doors, "plain", version, [x(name=name) for name in names.split()], {"min_accuracy": floor})
+    told = await door(
+        doors, "plain", version, [x(name=name) for name in names.split()], {"min_accuracy": floor}
+    )
     assert told.word == ("constraint_infeasible" if hint else "ok")
     assert hint in told.sentence
     assert len(doors.backend.submitted) == (not hint)

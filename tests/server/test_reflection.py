@@ -23,7 +23,9 @@ def test_a_client_that_knows_nothing_finds_and_calls_everything():
         services = set(found.get_services())
         assert {SERVICE, HEALTH_SERVICE} < services
         pool = DescriptorPool(found)
-        methods = {method.name: method for name in services for method in pool.FindServiceByName(name).methods}
+        methods = {
+            method.name: method for name in services for method in pool.FindServiceByName(name).methods
+        }
         assert methods["Watch"].server_streaming
         asked, answered = (
             message_factory.GetMessageClass(kind)

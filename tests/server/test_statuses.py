@@ -1,5 +1,5 @@
-"""Every row of the table of errors (docs/protocol.md) once, at doors that really listen: what an HTTP client sees, and what a
-gRPC client sees of the same event."""
+"""Every row of the table of errors (docs/protocol.md) once, at doors that really listen: what an HTTP client sees, and
+what a gRPC client sees of the same event."""
 
 import json
 from collections.abc import AsyncIterator
@@ -10,6 +10,8 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+import pytest_asyncio
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from peekserve.domain.request import Outcome, Reason
 from peekserve.server.access import Access
@@ -28,6 +30,7 @@ pytestmark = pytest.mark.whole
 
 INFER = "/v2/models/plain/infer"
 BODY_BYTES = 3000
+REFLECTED = "UNIMPLEMENTED"  # a guard lets pass what has one message each way
 
 
 def a_body(name: str = "x", **parameters: Any) -> bytes:
@@ -115,7 +118,9 @@ class Open:
 
     async def over_http(self, event: Event) -> httpx.Response:
         headers = {"x-api-key": self.keys[event.key]} if event.key else {}
-        return await self.http.request(event.method, event.path, content=event.body, headers=headers | event.headers)
+        return await self.http.request(
+            event.method, event.path, content=event.body, headers=headers | event.headers
+        )
 
     async def over_grpc(self, event: Event) -> grpc.aio.AioRpcError:
         method = self.channel.unary_unary(f"/inference.GRPCInferenceService/{event.call}")
@@ -145,22 +150,28 @@ async def opened(folder: Any, buckets: Buckets | None = None) -> AsyncIterator[O
         await rpc.stop()
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def here(tmp_path_factory) -> AsyncIterator[Open]:
+    async with opened(tmp_path_factory.mktemp("keys")) as doors:
+        yield doors
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.what)
-async def test_every_event_has_its_status_at_both_doors(event, tmp_path):
-    async with opened(tmp_path) as here:
-        here.doors.backend.script = event.script
-        answer = await here.over_http(event)
-        assert (answer.status_code, answer.json()["code"]) == (event.http, event.word)
-        assert answer.json()["error"]
-        assert answer.headers["content-type"] == "application/json"
-        assert {name: answer.headers.get(name) for name in event.also} == event.also
-        if not event.grpc:
-            return
-        ended = await here.over_grpc(event)
-        assert (ended.code().name, bool(ended.details())) == (event.grpc, True)
-        trailing = dict(ended.trailing_metadata())
-        assert trailing.get("peekserve-code") == (None if event.library else event.word)
-        assert trailing.get("retry-after") == event.also.get("retry-after")
+async def test_every_event_has_its_status_at_both_doors(event, here):
+    here.doors.backend.script = event.script
+    answer = await here.over_http(event)
+    assert (answer.status_code, answer.json()["code"]) == (event.http, event.word)
+    assert answer.json()["error"]
+    assert answer.headers["content-type"] == "application/json"
+    assert {name: answer.headers.get(name) for name in event.also} == event.also
+    if not event.grpc:
+        return
+    ended = await here.over_grpc(event)
+    assert (ended.code().name, bool(ended.details())) == (event.grpc, True)
+    trailing = dict(ended.trailing_metadata())
+    assert trailing.get("peekserve-code") == (None if event.library else event.word)
+    assert trailing.get("retry-after") == event.also.get("retry-after")
 
 
 async def test_a_client_that_asks_too_often_is_told_so_at_both_doors(tmp_path):
@@ -168,7 +179,11 @@ async def test_a_client_that_asks_too_often_is_told_so_at_both_doors(tmp_path):
     async with opened(tmp_path, Buckets(0.5, 1.0)) as here:
         assert (await here.over_http(event)).status_code == 200
         answer = await here.over_http(event)
-        assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (429, "rate_limited", "2")
+        assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (
+            429,
+            "rate_limited",
+            "2",
+        )
         ended = await here.over_grpc(event)
         trailing = dict(ended.trailing_metadata())
         assert (ended.code().name, trailing["peekserve-code"]) == ("RESOURCE_EXHAUSTED", "rate_limited")
@@ -182,6 +197,29 @@ async def test_what_nothing_can_answer_in_its_time_is_not_asked_to_come_again(tm
         answer = await here.over_http(event)
         assert (answer.status_code, answer.json()["code"]) == (503, "deadline_infeasible")
         assert "retry-after" not in answer.headers
+
+
+async def test_reflection_needs_the_key_that_metadata_need_and_health_none(tmp_path):
+    async with opened(tmp_path) as here:
+        reflect = here.channel.stream_stream(
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            ServerReflectionRequest.SerializeToString,
+            ServerReflectionResponse.FromString,
+        )
+        for key, code in (
+            ("", "UNAUTHENTICATED"),
+            ("labels", "PERMISSION_DENIED"),
+            ("everything", REFLECTED),
+        ):
+            metadata = (("x-api-key", here.keys[key]),) if key else ()
+            stream = reflect(iter([ServerReflectionRequest(list_services="")]), metadata=metadata, timeout=10)
+            try:
+                told = "OK" if await stream.read() else ""
+            except grpc.aio.AioRpcError as error:
+                told = error.code().name
+            assert told == code
+        watch = here.channel.unary_stream("/grpc.health.v1.Health/Watch")
+        assert await watch(b"", timeout=10).read() == b"\x08\x01"
 
 
 def test_the_events_are_all_that_the_table_has():

@@ -182,7 +182,18 @@ def test_any_bytes_are_read_or_refused(body, header_length):
 def test_every_outcome_and_every_error_has_a_name():
     assert set(OUTCOMES) == set(Reason)
     assert {ERRORS[kind].http for kind in ERRORS} == {
-        400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 501, 503
+        400,
+        401,
+        403,
+        404,
+        408,
+        409,
+        413,
+        422,
+        429,
+        500,
+        501,
+        503,
     }
     assert status_of_error(ZeroDivisionError()).http == 500
     assert len(Outcome) == 6

@@ -76,7 +76,7 @@ def _lines(axes: Any, panel: Panel) -> None:
         axes.fill_between(xs, [f.low for f in found], [f.high for f in found], color=colour, alpha=0.18, lw=0)
     if panel.log_x:
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
+        _in_plain_numbers(axes.xaxis)
     _dress(axes, panel)
 
 
@@ -121,13 +121,8 @@ def _dress(axes: Any, panel: Panel) -> None:
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(textwrap.fill(panel.y_label, _Y_LABEL))
     if panel.log_y:
-        from matplotlib.ticker import LogLocator, NullFormatter
-
         axes.set_yscale("log")
-        # 0.2 and 50, not powers of ten.
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        _in_plain_numbers(axes.yaxis)
     elif panel.from_zero and all(Interval.of(v).low >= 0.0 for series in panel.series for v in series.values):
         axes.set_ylim(bottom=0.0)
     if any(Interval.of(v).low < 0.0 for series in panel.series for v in series.values):
@@ -145,3 +140,12 @@ def _styles(panel: Panel) -> list[tuple[str, str, str]]:
         free = [i for i in range(len(_STYLES)) if i not in taken] or [own]
         taken.append(own if own in free else free[0])
     return [_STYLES[i] for i in taken]
+
+
+def _in_plain_numbers(axis: Any) -> None:
+    """On a logarithmic axis 0.2 and 50, not powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())

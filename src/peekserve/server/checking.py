@@ -226,7 +226,7 @@ def check_floor(application: Application, call: InferCall, present: Sequence[str
     known = [(round(v.quality.accuracy, 4), v.name) for v in able if v.quality is not None]
     best, name = max(known, default=(0.0, ""))
     if best < floor:
-        has = f"the best that may answer, {name!r}, has {best:.4f}" if known else "none that may answer has a profile"
+        has = f"the best that may answer, {name!r}, has {best:.4f}" if known else "none of them has a profile"
         raise ConstraintInfeasible(
             f"no variant of {application.name!r} has the accuracy of {floor:g} that is asked for: {has}"
         )

@@ -28,15 +28,17 @@ def top_of(name: str, parameters: Mapping[str, Scalar]) -> int:
             f"output {name[:80]!r}: parameter {PARAMETER} is a number of classes, 0 or more, not {top!r:.40}"
         )
     if top and name != OUTPUT:
-        raise InvalidRequest(f"output {name[:80]!r} has no scores to choose from: ask for {PARAMETER} of {OUTPUT!r}")
+        raise InvalidRequest(
+            f"output {name[:80]!r} has no scores to choose from: ask for {PARAMETER} of {OUTPUT!r}"
+        )
     return top
 
 
 def classified(
     scores: npt.NDArray[np.float32], classes: Sequence[str], top: int
 ) -> tuple[list[int], list[str]]:
-    """Shape [n, k] and its n * k texts, row by row, of scores float32 [n, C]; k is `top`, or C where that is less. Equal
-    scores stand in the order of the classes.
+    """Shape [n, k] and its n * k texts, row by row, of scores float32 [n, C]; k is `top`, or C where that is less.
+    Equal scores stand in the order of the classes.
 
     >>> classified(np.array([[0.25, 0.75], [0.5, 0.5]], np.float32), ("no", "yes"), 1)
     ([2, 1], ['0.750000:1:yes', '0.500000:0:no'])

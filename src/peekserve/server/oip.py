@@ -1,8 +1,8 @@
 """The protocol over gRPC: servicers, and nothing that HTTP would need too.
 
 A generic handler serves `inference.GRPCInferenceService` with the messages of oip_messages.py, and another
-`grpc.health.v1.Health`; oip_reflection.py tells others what there is. Requests are parsed here, not by the library, so that damaged bytes are
-INVALID_ARGUMENT.
+`grpc.health.v1.Health`; oip_reflection.py tells others what there is. Requests are parsed here, not by the library, so
+that damaged bytes are INVALID_ARGUMENT.
 """
 
 import asyncio
@@ -83,8 +83,7 @@ class GrpcServer:
         ]
         self._server = grpc.aio.server(options=options, interceptors=self._guards)
         self._server.add_generic_rpc_handlers(self._door.handlers())
-        if not self._guards:  # which look at unary calls alone: where keys are asked for, nothing else is served
-            self._server.add_generic_rpc_handlers(reflection_handlers((SERVICE, HEALTH_SERVICE)))
+        self._server.add_generic_rpc_handlers(reflection_handlers((SERVICE, HEALTH_SERVICE)))
         try:
             bound = self._listen(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         except RuntimeError as error:

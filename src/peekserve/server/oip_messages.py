@@ -166,9 +166,5 @@ def _add_field(message: Any, package: str, owner: str, text: str, enums: dict[st
 
 
 POOL = descriptor_pool.DescriptorPool()
-OIP = build(
-    POOL, PACKAGE, MESSAGES, {"DataType": [f"TYPE_{name}" for name in DATA_TYPES.split()]}, SERVICES
-)
-HEALTH_V1 = build(
-    POOL, "grpc.health.v1", HEALTH, {"ServingStatus": list(HEALTH_STATES)}, HEALTH_SERVICES
-)
+OIP = build(POOL, PACKAGE, MESSAGES, {"DataType": [f"TYPE_{name}" for name in DATA_TYPES.split()]}, SERVICES)
+HEALTH_V1 = build(POOL, "grpc.health.v1", HEALTH, {"ServingStatus": list(HEALTH_STATES)}, HEALTH_SERVICES)

@@ -255,8 +255,9 @@ def document() -> Json:
     paths["/metrics"] = {"get": {"summary": "Metrics", "responses": text}}
     for path, methods in paths.items():
         for operation in (told for method, told in methods.items() if method != "parameters"):
-            more = ("401", "403", "429") if path not in _OPEN else ()
-            more += ("408",) if "requestBody" in operation else ()
+            more = [] if path in _OPEN else ["401", "403", "429"]
+            if "requestBody" in operation:
+                more.append("408")
             operation["responses"].update({code: _error(code) for code in more})
     return {
         "openapi": "3.1.0",

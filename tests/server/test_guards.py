@@ -168,7 +168,7 @@ async def test_what_is_not_one_message_each_way_is_not_served_with_keys(keys):
             raise Ended(code)
 
     async def stream(_):
-        return grpc.stream_stream_rpc_method_handler(lambda contents, context: contents)
+        return grpc.unary_stream_rpc_method_handler(lambda contents, context: contents)
 
     for buckets_only in (True, False):
         access = Access(None if buckets_only else keys, Buckets(1.0, 1.0), lambda: 0.0)

@@ -47,6 +47,8 @@ SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3  # in HEALTH_STATES
 # Who watches holds a stream open without a key: no more of them than this, looked after so often.
 MOST_WATCHING = 256
 LOOK_S = 0.5
+# At once, over all connections; more are told RESOURCE_EXHAUSTED before they are read.
+CALLS = 2048
 _LONG_S = 1e9  # a call without a deadline may show a time of centuries
 
 
@@ -80,8 +82,11 @@ class GrpcServer:
             ("grpc.max_receive_message_length", self._bytes),
             ("grpc.max_send_message_length", self._bytes),
             ("grpc.so_reuseport", 0),
+            ("grpc.max_concurrent_streams", CALLS),
         ]
-        self._server = grpc.aio.server(options=options, interceptors=self._guards)
+        self._server = grpc.aio.server(
+            options=options, interceptors=self._guards, maximum_concurrent_rpcs=CALLS
+        )
         self._server.add_generic_rpc_handlers(self._door.handlers())
         self._server.add_generic_rpc_handlers(reflection_handlers((SERVICE, HEALTH_SERVICE)))
         try:

@@ -13,7 +13,8 @@ from peekserve.server.wire import retry_after, status_of_error
 
 
 class GrpcGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio comes without types
-    """Stands before the handler of every method. Where a key is needed, only methods with one message each way pass."""
+    """Stands before the handler of every method. Where a key is needed, methods with one message each way pass, and
+    those with many each way (reflection): who may begin such a call may go on with it."""
 
     def __init__(self, access: Access, refused: Refused) -> None:
         self._access = access
@@ -24,11 +25,11 @@ class GrpcGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio com
         scope = scope_of_call(details.method)
         if handler is None or scope is None:
             return handler
-        inner = handler.unary_unary
+        inner, many = handler.unary_unary, handler.stream_stream
         metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
         told = key_of(metadata.get("authorization", ""), metadata.get("x-api-key", ""))
 
-        async def guarded(contents: AsyncIterator[bytes], context: Any) -> Any:
+        async def admit(context: Any) -> None:
             try:
                 self._access.admit(scope, told, host_of(context.peer()))
             except PeekserveError as error:
@@ -38,6 +39,14 @@ class GrpcGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio com
                 if isinstance(error, RateLimited):
                     trailing.append(("retry-after", str(retry_after(error.wait_s))))
                 await context.abort(grpc.StatusCode[status.grpc], sentence_of(error), tuple(trailing))
+
+        async def guarded_stream(contents: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+            await admit(context)
+            async for answer in many(contents, context):
+                yield answer
+
+        async def guarded(contents: AsyncIterator[bytes], context: Any) -> Any:
+            await admit(context)
             if inner is None:
                 await context.abort(
                     grpc.StatusCode.UNIMPLEMENTED, f"{details.method} is not served with keys"
@@ -48,6 +57,10 @@ class GrpcGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio com
                 grpc.StatusCode.INVALID_ARGUMENT, f"{details.method} takes one message; none came"
             )
 
+        if many is not None:
+            return grpc.stream_stream_rpc_method_handler(
+                guarded_stream, handler.request_deserializer, handler.response_serializer
+            )
         # As if it took many messages, because the library reads a single one, all of it, before it calls its handler.
         return grpc.stream_unary_rpc_method_handler(
             guarded, handler.request_deserializer, handler.response_serializer

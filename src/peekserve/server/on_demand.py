@@ -25,7 +25,7 @@ from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, Source
 from peekserve.errors import InvalidRequest, NotWanted, TooFast
 from peekserve.server.accounting import Accounts
 from peekserve.server.calls import InferCall, InferReply, Tensor
-from peekserve.server.checking import EVIDENCE, check_evidence, check_outputs, deadline_s
+from peekserve.server.checking import EVIDENCE, check_evidence, check_floor, check_outputs, deadline_s
 from peekserve.server.frontdesk import FrontDesk
 from peekserve.server.wire import OUTCOMES
 
@@ -84,6 +84,7 @@ class OnDemand:
             raise InvalidRequest("data come on demand or from a stream: leave out one of the two parameters")
         check_outputs(call.outputs)
         query, budget_s = deadline_s(application, call)
+        check_floor(application, call, None)
         counts = check_evidence(application, call.tensors[0], self._desk.limits.rows)
         rows = () if call.pinned else self._enough(application, np.array(counts), budget_s)
         due_at = call.arrived_at + budget_s

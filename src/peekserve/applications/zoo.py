@@ -69,6 +69,7 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("directory", type=Path)
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME", help="all that have one, if none is named")
+    whom = "all that have one, if none is named"
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME", help=whom)
     given = parser.parse_args()
     prepare_zoo(given.directory, given.names or NAMES)

@@ -229,8 +229,12 @@ def test_a_small_experiment_writes_rows_and_a_summary_of_its_claims(name, tmp_pa
     assert seen[-1] == (len(seen) - 1, len(seen) - 1)
 
 
-# Those on supernets have a laboratory of their own, and test_superserve.py.
-@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if not name.startswith("superserve-")])
+# Those on supernets and on zoos have laboratories of their own, and test_superserve.py and test_cascadeserve_*.py; the
+# live one serves real models, in whole/test_horizon_live.py.
+_ELSEWHERE = ("superserve-", "cascadeserve-", "horizon-live")
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if not name.startswith(_ELSEWHERE)])
 def test_every_experiment_measures_all_its_claims_and_can_be_drawn(name):
     experiment = EXPERIMENTS[name]
     result = run(experiment, a_lab(1), seeds=1)

@@ -30,9 +30,7 @@ def test_everybody_serves_the_same_requests_of_every_application(rows):
 def test_a_split_moves_whole_groups_and_loses_no_sample(rows):
     profiled = drawn(shipped()[1], 0)
     for name, own in shipped()[1].items():
-        parts = [
-            dict(np.load(shop(True).root / name / f"{part}.npz")) for part in ("validation", "test")
-        ]
+        parts = [dict(np.load(shop(True).root / name / f"{part}.npz")) for part in ("validation", "test")]
         assert (parts[0]["labels"] == own.labels[profiled[name]]).all()
         assert (parts[1]["labels"] == own.labels[~profiled[name]]).all()
         assert not set(parts[0]["groups"].tolist()) & set(parts[1]["groups"].tolist())

@@ -104,13 +104,16 @@ def _lying(axes: Any, panel: Panel) -> None:
         low = [max(f.measured - f.low, 0.0) for f in found]
         high = [max(f.high - f.measured, 0.0) for f in found]
         axes.errorbar(
-            [f.measured for f in found], at, xerr=[low, high], fmt="o", color=colour, ms=4, capsize=2
-        )
+            [f.measured for f in found], at, xerr=[low, high], fmt="o", color=colour, ms=4, capsize=2,
+            label=series.label,
+        )  # fmt: skip
     axes.set_yticks([-i for i in range(len(panel.categories))], panel.categories)
-    axes.axvline(1.0, color="grey", lw=0.8)
-    if panel.log_y:
+    if panel.log_y:  # of ratios
+        axes.axvline(1.0, color="grey", lw=0.8)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
+    if len(panel.series) > 1:
+        axes.legend(fontsize=7)
     axes.set_title(panel.title, fontsize=9)
     axes.set_xlabel(panel.y_label)
     axes.grid(axis="x", alpha=0.3)

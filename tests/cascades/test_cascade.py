@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peekserve.cascades.bounds import lower, mean_and_error, student
-from peekserve.cascades.cascade import Answers, Cascade, cost_s
+from peekserve.cascades.cascade import Answers, Cascade, per_sample_s
 from peekserve.domain.profile import LatencyCurve
 from peekserve.errors import InvalidConfiguration, InvalidData, UnknownVariant
 from tests.planner.worlds import recordings, seconds, skills, some_answers
@@ -119,7 +119,8 @@ def test_what_a_cascade_shares_with_a_model_is_known_better_beside_it():
 
 def test_costs_are_those_of_the_stated_batch_sizes():
     quick, slow = LatencyCurve((1, 8), (0.002, 0.008)), LatencyCurve((1, 8), (0.010, 0.080))
-    assert cost_s((1.0, 0.25), (quick, slow), (8, 1)) == pytest.approx(0.001 + 0.25 * 0.010)
+    assert per_sample_s(quick, 8) == pytest.approx(0.001)
+    assert per_sample_s(slow, 1) == pytest.approx(0.010)
 
 
 @pytest.mark.parametrize(

@@ -200,12 +200,3 @@ def per_sample_s(curve: LatencyCurve, batch_size: int) -> float:
     0.004
     """
     return curve.seconds(batch_size) / batch_size
-
-
-def cost_s(reach: Sequence[float], curves: Sequence[LatencyCurve], batch_sizes: Sequence[int]) -> float:
-    """Seconds for a sample that a cascade takes in the mean, from the share that reaches each stage and the batch sizes
-    that the stages run at."""
-    return sum(
-        share * per_sample_s(curve, size)
-        for share, curve, size in zip(reach, curves, batch_sizes, strict=True)
-    )

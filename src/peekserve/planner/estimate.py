@@ -15,7 +15,7 @@ sample in twenty comes to. A burst is 1.645 standard deviations of the arrivals 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, nan, sqrt
+from math import inf, sqrt
 from typing import Protocol
 
 from peekserve.cascades.cascade import Judged
@@ -44,11 +44,10 @@ class Work:
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """`p95_s`: infinite where the load cannot be kept up with. `bottleneck`: the stage that keeps it from being
-    less. `accuracy`: of what was answered in a simulation; nan of a formula."""
+    less."""
 
     p95_s: float
     bottleneck: str
-    accuracy: float = nan
 
 
 class Estimator(Protocol):

@@ -138,7 +138,7 @@ def test_answers_by_the_peek_are_held_back_while_the_worker_is_busy():
     scheduler = a_scheduler(*apps, policy=policy)
     scheduler.handle(Arrived(a_request("busy", application="other")), now=0.0)
     run_until_idle_batch(scheduler)
-    scheduler._policy = AnswerAll()
+    scheduler._turns._levels.policy = AnswerAll()
     scheduler.handle(Arrived(a_request("r1", due_at=1.0, counts=((5.0, 0.0),))), now=0.0)
     commands = scheduler.handle(Woke(), now=0.0)
     assert not of_kind(commands, Answer)  # the worker is not available: nothing is planned
@@ -210,7 +210,7 @@ def test_when_a_variant_fails_another_is_tried_and_then_it_fails():
     scheduler.handle(Arrived(a_request(due_at=5.0)), now=0.0)
     [batch] = run_until_idle_batch(scheduler)
     scheduler.handle(BatchFailed(batch.batch_id, "boom"), now=0.1)
-    scheduler._policy = RunAll(variant=1)
+    scheduler._turns._levels.policy = RunAll(variant=1)
     [other] = run_until_idle_batch(scheduler, now=0.1)
     assert other.variant == "two"
     [answer] = of_kind(scheduler.handle(BatchFailed(other.batch_id, "boom again"), now=0.2), Answer)
@@ -221,7 +221,7 @@ def test_least_recently_used_weights_make_room():
     variants = [takes(0.1, name, size=400) for name in ("a", "b", "c")]
     scheduler = a_scheduler(an_application(*variants))
     for i, variant in enumerate((0, 1, 0, 2)):
-        scheduler._policy = RunAll(variant=variant)
+        scheduler._turns._levels.policy = RunAll(variant=variant)
         scheduler.handle(Arrived(a_request(f"r{i}", arrived_at=float(i), due_at=i + 0.9)), now=float(i))
         commands = scheduler.handle(Woke(), now=float(i))
         scheduler.handle(done(of_kind(commands, RunBatch)[0], i + 0.1), now=i + 0.1)
@@ -237,7 +237,7 @@ def test_weights_that_cannot_be_loaded_are_not_asked_for_again():
     assert not run_until_idle_batch(
         scheduler
     )  # RunAll insists on the first variant, which is not allowed now
-    scheduler._policy = RunAll(variant=1)
+    scheduler._turns._levels.policy = RunAll(variant=1)
     scheduler.handle(Arrived(a_request("r2")), now=0.0)
     [batch] = run_until_idle_batch(scheduler)
     assert batch.variant == "two"

@@ -14,6 +14,7 @@ from peekserve.core.alarms import Alarms
 from peekserve.core.beliefs import Belief
 from peekserve.core.catalogue import Catalogue, frozen
 from peekserve.core.columns import FREE, PENDING, REALS, RUNNING, WAITING, WHOLES, Columns
+from peekserve.core.floors import good_enough, reaching
 from peekserve.domain.request import Request
 from peekserve.domain.utility import Penalty, PenaltyKind
 from peekserve.errors import InvariantBroken, UnknownVariant
@@ -39,7 +40,10 @@ class Backlog(Columns):
     chose the peek's answer for this row, which is given when nothing better came in time. `looked`: there are votes for
     it. `said`: the class that each variant named that it was asked, UNASKED for the others; `first`: which was asked
     first. `in_hand`: a model has answered it, and it waits or runs for another of those that `gains` names
-    (core/escalation.py).
+    (core/escalation.py). `level`: Request.level. `head`: the slot of the first row of its request, which has `size`
+    rows and, counted at that slot, `bytes`; `begun`: something of it was run or answered. `floor`: the least accuracy
+    of its answers. `gain`, `work_s`: what core/shedding.py found out about it, nan where it has yet to. `degrades`: 1
+    where the peek's answer is given when nothing better can be.
     """
 
     def __init__(self, catalogue: Catalogue, beliefs: Sequence[Belief], capacity: int = 64) -> None:
@@ -52,14 +56,26 @@ class Backlog(Columns):
         self._may: dict[tuple[object, ...], tuple[npt.NDArray[np.bool_], list[int]]] = {}
         self.waits = 0
 
+    def widen(self) -> None:
+        """The catalogue may have applications with more variants or classes."""
+        self._widen(self._catalogue.variants, self._catalogue.classes)
+        self._may.clear()
+
     # ---- what happens to rows ----
 
     def add(
-        self, request: Request, margin_s: float, fastest_s: npt.NDArray[np.float64], late_ok: bool
+        self,
+        request: Request,
+        margin_s: float,
+        fastest_s: npt.NDArray[np.float64],
+        offered: npt.NDArray[np.bool_],
+        late_ok: bool,
+        degrades: bool = False,
     ) -> list[int]:
         """Take in all rows of a request; their slots, in row order.
 
-        `fastest_s`: float64 [V], the least time in which each variant answers one row on any worker.
+        `fastest_s`: float64 [V], the least time in which each variant answers one row on any worker. `offered`: bool
+        [V], those that new requests may use.
         `doom_at` is the last instant at which starting the quickest of them at once would still be in time;
         never, if `late_ok`.
         """
@@ -87,21 +103,25 @@ class Backlog(Columns):
         self.waits += request.rows
         self._reals[at] = (
             request.arrived_at, due_at, request.due_at - margin_s / 2, request.deadline_s, quickest, doom_at,
-            request.arrived_at, width, np.nan,
+            request.arrived_at, width, np.nan, request.min_accuracy, request.bytes,
         )  # fmt: skip
-        self._wholes[at] = (a, self._catalogue.lane(a, request.bucket), kind, -1, 0, UNASKED)
+        self._wholes[at] = (
+            a, self._catalogue.lane(a, request.bucket), kind, -1, 0, UNASKED, slots[0], degrades,
+        )  # fmt: skip
+        self.level[at], self.size[at], self.gain[at] = request.level, request.rows, np.nan
         unseen = self._beliefs[a].unseen()
         self.theta[at], self.accuracy[at] = 0.0, 0.0
         self.theta[at, : len(app.classes)] = unseen.theta
         self.accuracy[at, : len(app.variants)] = unseen.accuracy
-        self.allowed[at] = allowed
-        self.granted[at] = self.in_hand[at] = self.looked[at] = False
+        self.allowed[at] = allowed & offered
+        self.granted[at] = self.in_hand[at] = self.looked[at] = self.begun[at] = False
         self.said[at], self.gains[at] = UNASKED, True
         return slots
 
     def _may_use(self, a: int, request: Request) -> tuple[npt.NDArray[np.bool_], list[int]]:
-        """The variants of application `a` that this request allows: bool [V] and indices. Raises UnknownVariant."""
-        key = (a, request.pinned, request.inputs)
+        """The variants of application `a` that this request allows: bool [V] and indices. Raises UnknownVariant, and
+        ConstraintInfeasible where none is as accurate as it asks for."""
+        key = (a, request.pinned, request.inputs, request.min_accuracy)
         known = self._may.get(key)
         if known is not None:
             return known
@@ -116,6 +136,7 @@ class Backlog(Columns):
             raise UnknownVariant(
                 f"no variant of {app.name!r} can do with the inputs {list(request.inputs or ())}"
             )
+        allowed = reaching(app, request.min_accuracy, allowed)
         if len(self._may) >= 256:  # clients choose the order of their inputs: this may not grow for ever
             self._may.clear()
         self._may[key] = allowed, np.flatnonzero(allowed).tolist()
@@ -128,7 +149,10 @@ class Backlog(Columns):
         seen = self._beliefs[a].seen(counts)
         self.theta[at, : seen.theta.shape[1]] = seen.theta
         self.accuracy[at, : seen.accuracy.shape[1]] = seen.accuracy
-        self.instant[at] = seen.instant
+        self.instant[at] = good_enough(
+            self._catalogue, a, self._beliefs[a], seen.instant, float(self.floor[slots[0]])
+        )
+        self.gain[at] = np.nan
         self.likely[at] = seen.likely
         self.looked[at] = np.add.reduce(counts, axis=1) > 0.0
         for s in slots:
@@ -182,6 +206,7 @@ class Backlog(Columns):
             return False
         late = slots[(self.doom_at[slots] == np.inf) & (self.penalty[slots] != PenaltyKind.CONSTANT)]
         self.penalty[late], self.width_s[late] = PenaltyKind.CONSTANT, 0.0
+        self.gain[late], self.work_s[late] = 0.0, 1.0
         return bool(len(late))
 
     def keep(

@@ -257,10 +257,19 @@ def named(name: str, policy: str) -> str:
 
 def make(name: str | BeliefMaker, catalogue: Catalogue) -> tuple[Belief, ...]:
     """The belief of that name, or by that maker, for each application. Raises InvalidConfiguration."""
+    maker = _maker(name)
+    return tuple(maker(catalogue, a) for a in range(len(catalogue.applications)))
+
+
+def make_one(name: str | BeliefMaker, catalogue: Catalogue, application: int) -> Belief:
+    """The same for the application with this index alone."""
+    return _maker(name)(catalogue, application)
+
+
+def _maker(name: str | BeliefMaker) -> BeliefMaker:
     if isinstance(name, str) and name not in BELIEFS:
         raise InvalidConfiguration(f"no beliefs {name!r}; there are {', '.join(sorted(BELIEFS))}")
-    maker = BELIEFS[name] if isinstance(name, str) else name
-    return tuple(maker(catalogue, a) for a in range(len(catalogue.applications)))
+    return BELIEFS[name] if isinstance(name, str) else name
 
 
 def uncalibrated(applications: Iterable[Application]) -> tuple[str, ...]:

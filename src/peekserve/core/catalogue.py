@@ -38,7 +38,9 @@ class DeviceTable:
 
 
 class Catalogue:
-    """An index over a fixed set of applications. Everything in it is read-only.
+    """An index over a set of applications, by key. Everything in it is read-only, and it only ever grows: an index that
+    was given out means the same for ever, so that rows, batches and beliefs hold on to theirs. Whoever lets one grow
+    must be alone with it.
 
     `recall`: one float64 [V, C] for each application, what an answer of each variant is worth on a row of each class
     by the application's own score (awareness/scores.py): its recall, for accuracy. `instant`: what the peek's answer
@@ -48,20 +50,31 @@ class Catalogue:
     """
 
     def __init__(self, applications: Iterable[Application], normalise: bool = False) -> None:
-        self.applications = tuple(applications)
-        self._index = {app.name: i for i, app in enumerate(self.applications)}
+        self._normalise = normalise
+        self._lay(tuple(applications))
+
+    def add(self, application: Application) -> int:
+        """One more; its index. Raises InvalidConfiguration where its key is taken."""
+        if application.key in self._index:
+            raise InvalidConfiguration(f"an application {application.key!r} is there already")
+        self._lay((*self.applications, application))
+        return len(self.applications) - 1
+
+    def _lay(self, applications: tuple[Application, ...]) -> None:
+        self.applications = applications
+        self._index = {app.key: i for i, app in enumerate(self.applications)}
         if len(self._index) != len(self.applications):
-            raise InvalidConfiguration("two applications have one name")
+            raise InvalidConfiguration("two applications have one key")
         weights = dict.fromkeys(v.weights for app in self.applications for v in app.variants)
         self.weights = tuple(weights)
         self._weights_index = {name: i for i, name in enumerate(self.weights)}
         self.classes = max((len(app.classes) for app in self.applications), default=0)
         self.variants = max((len(app.variants) for app in self.applications), default=0)
-        self.scale = tuple(_scale(app) if normalise else 1.0 for app in self.applications)
+        self.scale = tuple(_scale(app) if self._normalise else 1.0 for app in self.applications)
         self.recall = tuple(_values(app, k) for app, k in zip(self.applications, self.scale, strict=True))
         self.lanes, self._first_lane = self._lay_lanes()
-        tables = [q.penalty for app in self.applications for _, q in app.queries]
-        self._tables_of = {p: i for i, p in enumerate(t for t in tables if t.kind is PenaltyKind.TABLE)}
+        penalties = dict.fromkeys(q.penalty for app in self.applications for _, q in app.queries)
+        self._tables_of = {p: i for i, p in enumerate(p for p in penalties if p.kind is PenaltyKind.TABLE)}
         self.tables = PenaltyTables.of(list(self._tables_of))
         # With SneakPeek's beliefs the peek's answer is worth its own profile, never its own belief (section 5.3.1);
         # calibrated ones judge it themselves (core/beliefs.py).
@@ -105,7 +118,7 @@ class Catalogue:
             for bucket in range(app.buckets):
                 lanes.append(
                     LaneView(
-                        name=app.name if app.buckets == 1 else f"{app.name}/{bucket}",
+                        name=app.key if app.buckets == 1 else f"{app.key}/{bucket}",
                         application=a,
                         bucket=bucket,
                         variants=tuple(v.name for v in app.variants),

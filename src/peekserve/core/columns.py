@@ -1,7 +1,11 @@
 """The columns of the backlog: what is known of each row, by slot, and how they grow."""
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 FREE, PENDING, WAITING, RUNNING = 0, 1, 2, 3
 
@@ -17,8 +21,19 @@ REALS = (
     "ready_at",
     "width_s",
     "instant",
+    "floor",
+    "bytes",
 )
-WHOLES = ("application", "lane", "penalty", "likely", "attempts", "first")
+WHOLES = (
+    "application",
+    "lane",
+    "penalty",
+    "likely",
+    "attempts",
+    "first",
+    "head",
+    "degrades",
+)
 
 
 class Columns:
@@ -44,6 +59,15 @@ class Columns:
     likely: npt.NDArray[np.int32]
     attempts: npt.NDArray[np.int32]
     first: npt.NDArray[np.int32]
+    floor: npt.NDArray[np.float64]
+    bytes: npt.NDArray[np.float64]
+    gain: npt.NDArray[np.float64]
+    work_s: npt.NDArray[np.float64]
+    level: npt.NDArray[np.int32]
+    head: npt.NDArray[np.int32]
+    size: npt.NDArray[np.int32]
+    degrades: npt.NDArray[np.int32]
+    begun: npt.NDArray[np.bool_]
     granted: npt.NDArray[np.bool_]
     in_hand: npt.NDArray[np.bool_]
     looked: npt.NDArray[np.bool_]
@@ -70,6 +94,12 @@ class Columns:
             "allowed": np.zeros((n, self._variants), np.bool_),
             "theta": np.zeros((n, self._classes)),
             "accuracy": np.zeros((n, self._variants)),
+            "begun": np.zeros(n, np.bool_),
+            # Alone, because core/shedding.py reads them for all rows at once.
+            "level": np.zeros(n, np.int32),
+            "size": np.zeros(n, np.int32),
+            "gain": np.zeros(n),
+            "work_s": np.zeros(n),
             "granted": np.zeros(n, np.bool_),
             "in_hand": np.zeros(n, np.bool_),
             "looked": np.zeros(n, np.bool_),
@@ -88,3 +118,19 @@ class Columns:
         self.row += [0] * (n - old)
         self._free += list(range(n - 1, old - 1, -1))
         self._capacity = n
+
+    def _widen(self, variants: int, classes: int) -> None:
+        """An application with more variants or classes joined."""
+        for name in ("allowed", "accuracy", "said", "gains"):
+            setattr(self, name, _wider(getattr(self, name), variants))
+        self.theta = _wider(self.theta, classes)
+        self._variants, self._classes = max(variants, self._variants), max(classes, self._classes)
+
+
+def _wider(column: npt.NDArray[Scalar], width: int) -> npt.NDArray[Scalar]:
+    """The same rows with zeros beside them."""
+    if width <= column.shape[1]:
+        return column
+    wide = np.zeros((len(column), width), column.dtype)
+    wide[:, : column.shape[1]] = column
+    return wide

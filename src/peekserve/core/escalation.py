@@ -72,13 +72,20 @@ class Escalation:
         self._ledger = ledger
         self._offer = offer
         self._gain = gain
-        known = (calibration_of(app) for app in catalogue.applications)
-        self._again = tuple(anyway or (one is not None and one.escalates is True) for one in known)
+        self._anyway = anyway
+        self._again: list[bool] = []
+        self._fusions: list[Fusion | None] = []
         # Rows with an answer in hand may wait for what no plan has a place for.
         self.undecided = False
-        self._fusions = tuple(
-            fusion_of(app, k) for app, k in zip(catalogue.applications, catalogue.scale, strict=True)
-        )
+        self.grow()
+
+    def grow(self) -> None:
+        """The catalogue may have more applications."""
+        more = slice(len(self._fusions), None)
+        for app, scale in zip(self._catalogue.applications[more], self._catalogue.scale[more], strict=True):
+            known = calibration_of(app)
+            self._again.append(self._anyway or (known is not None and known.escalates is True))
+            self._fusions.append(fusion_of(app, scale))
 
     def done(self, batch: Committed, event: BatchDone, places: Sequence[int], now: float) -> Sequence[int]:
         """Answer the rows at these places of a batch that ended, or keep them for another model. Those that take no

@@ -54,9 +54,10 @@ class Feedback:
         self._catalogue = catalogue
         self._beliefs = beliefs
         self._most = rows
-        self._watches = [Watch(len(app.classes), memory) for app in catalogue.applications]
-        self._plain = [a.score is Score.ACCURACY and len(set(a.weights)) == 1 for a in catalogue.applications]
-        self._variants = [{v.name: i for i, v in enumerate(app.variants)} for app in catalogue.applications]
+        self._memory = memory
+        self._watches: list[Watch] = []
+        self._plain: list[bool] = []
+        self._variants: list[dict[str, int]] = []
         self._first: dict[str, int] = {}
         self._next = 0
         self._ids: list[str] = []  # of the request whose first row lies here
@@ -66,7 +67,19 @@ class Feedback:
         self._expected = np.zeros(0, np.float32)
         self._theta = np.zeros((0, catalogue.classes), np.float32)
         self._counts = np.zeros((0, catalogue.classes), np.float32)
+        self.widen()
         self._grow(min(BEGIN_ROWS, rows))
+
+    def widen(self) -> None:
+        """The catalogue may have more applications, and those more classes."""
+        for app in self._catalogue.applications[len(self._watches) :]:
+            self._watches.append(Watch(len(app.classes), self._memory))
+            self._plain.append(app.score is Score.ACCURACY and len(set(app.weights)) == 1)
+            self._variants.append({v.name: i for i, v in enumerate(app.variants)})
+        for name in ("_theta", "_counts"):
+            column = getattr(self, name)
+            more = max(self._catalogue.classes - column.shape[1], 0)
+            setattr(self, name, np.pad(column, ((0, 0), (0, more))))
 
     # ---- what happens to rows ----
 
@@ -149,7 +162,7 @@ class Feedback:
         app = self._catalogue.applications[a]
         wrong = self._wrong(app, slots, labels)
         if wrong is not None:
-            return Acknowledge(request_id, wrong[0], app.name, detail=f"request {request_id!r} {wrong[1]}")
+            return Acknowledge(request_id, wrong[0], app.key, detail=f"request {request_id!r} {wrong[1]}")
         lessons = tuple(
             self._lesson(app, at, label)
             for at, label in zip(slots.tolist(), labels, strict=True)
@@ -158,12 +171,12 @@ class Feedback:
         for lesson in lessons:
             self._learn(a, lesson)
         self._state[slots[[label is not None for label in labels]]] = CONFIRMED
-        return Acknowledge(request_id, Verdict.ACCEPTED, app.name, lessons)
+        return Acknowledge(request_id, Verdict.ACCEPTED, app.key, lessons)
 
     def recall(self, lessons: Sequence[Lesson]) -> None:
         """What was learnt before, learnt again: each row is seen first and then confirmed, as it was then. Lessons of
         applications or variants that are not here any more are left out."""
-        names = {app.name: a for a, app in enumerate(self._catalogue.applications)}
+        names = {app.key: a for a, app in enumerate(self._catalogue.applications)}
         for lesson in lessons:
             a = names.get(lesson.application)
             if a is None or not (lesson.variant is None or lesson.variant in self._variants[a]):
@@ -218,7 +231,7 @@ class Feedback:
         counts = self._counts[at, :classes].tolist()
         expected = float(self._expected[at])
         return Lesson(
-            application=app.name,
+            application=app.key,
             variant=None if variant == PEEK else app.variants[variant].name,
             said=said,
             own=own,

@@ -8,18 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 from peekserve.core.catalogue import Catalogue, DeviceTable
+from peekserve.core.paces import Paces
 from peekserve.domain.gears import Stop
 from peekserve.domain.messages import Command, Load, RunBatch, Unload
 from peekserve.domain.request import RowRef
 from peekserve.errors import InvariantBroken
-from peekserve.policies.base import WorkerView
+from peekserve.policies.base import LaneView, WorkerView
 
 
 @dataclass(slots=True)
 class Committed:
     """A batch that a worker was given. `slots` are the backlog's; `refs` say whose they were; `expected` is what was
     believed of each answer. The times are set when it is committed, and move with the batches before it; `load_s` is
-    what is still to be loaded for it, part of `duration_s`. `stop`: as of the plan."""
+    what is still to be loaded for it, part of `duration_s`. `profile_s`: the median and p95 of its run by the profile,
+    whatever the worker's pace. `stop`: as of the plan."""
 
     id: int
     worker: str
@@ -32,6 +34,7 @@ class Committed:
     duration_s: float = 0.0
     predicted_at: float = 0.0
     overdue_at: float = 0.0
+    profile_s: tuple[float, float] = (0.0, 0.0)
     stop: Stop | None = None
 
 
@@ -49,11 +52,13 @@ class _Worker:
 
 
 class Fleet:
-    """Workers by name, in the order in which they first came up."""
+    """Workers by name, in the order in which they first came up. `follow_pace`: learn how long batches really take, and
+    plan with that (core/pace.py)."""
 
-    def __init__(self, catalogue: Catalogue, hang_s: float) -> None:
+    def __init__(self, catalogue: Catalogue, hang_s: float, follow_pace: bool = False) -> None:
         self._catalogue = catalogue
         self._hang_s = hang_s
+        self.paces = Paces(follow_pace)
         self._workers: dict[str, _Worker] = {}
         self._batches: dict[int, Committed] = {}
 
@@ -65,6 +70,7 @@ class Fleet:
         if known is not None and known.queue:
             raise InvariantBroken(f"worker {name!r} came up while it still holds {len(known.queue)} batches")
         self._workers[name] = _Worker(name, device, budget_bytes, self._catalogue.device(device), free_at=now)
+        self.paces.came(name, device, now)
 
     def down(self, name: str) -> list[Committed]:
         """A worker is gone; the batches that went with it."""
@@ -80,32 +86,74 @@ class Fleet:
         worker.up = False
         return lost
 
-    def preload(self, name: str, now: float, placed: Sequence[str] | None = None) -> list[Command]:
+    def grow(self) -> None:
+        """The catalogue has more applications: what they cost is looked up."""
+        for worker in self._workers.values():
+            worker.table = self._catalogue.device(worker.device)
+
+    def preload(
+        self, name: str, now: float, offered: npt.NDArray[np.bool_], placed: Sequence[str] | None = None
+    ) -> list[Command]:
         """Fill a new worker's budget: with the weights that are `placed` there, or with the best variant of each
-        application, then the second best, while they fit."""
+        application, then the second best, while they fit. `offered`: bool [lanes, V], those that there is a use for."""
         worker = self._workers[name]
-        lanes = {lane.application: lane for lane in reversed(self._catalogue.lanes)}
-        commands: list[Command] = []
+        lanes = self._first_lanes()
         wanted = [
             (rank, a, int(v))
-            for a, lane in lanes.items()
+            for a, (i, lane) in lanes.items()
             for rank, v in enumerate(np.argsort(-lane.profiled, kind="stable"))
-            if np.isfinite(worker.table.latency_s[self._catalogue.lanes.index(lane)][v, 1])
+            if offered[i, v] and np.isfinite(worker.table.latency_s[i][v, 1])
         ]
         if placed is not None:
-            named = [(self._catalogue.weights[int(lanes[a].weights[v])], a, v) for _, a, v in wanted]
+            named = [(self._catalogue.weights[int(lanes[a][1].weights[v])], a, v) for _, a, v in wanted]
             wanted = [(placed.index(weights), a, v) for weights, a, v in named if weights in placed]
-        for _, a, v in sorted(wanted):
-            app, w = self._catalogue.applications[a], int(lanes[a].weights[v])
-            if w not in worker.resident and self._held(worker) + worker.table.bytes[w] <= worker.budget:
-                worker.resident.append(w)
-                worker.free_at += float(worker.table.load_s[w])
-                worker.loading.append(self._catalogue.weights[w])
-                commands.append(
-                    Load(name, self._catalogue.weights[w], app.name, app.variants[v].name, warm=True)
-                )
+        commands = [c for _, a, v in sorted(wanted) for c in self._fill(worker, a, lanes[a][1], v, True, now)]
         worker.free_at = max(worker.free_at, now)
         return commands
+
+    def load(self, application: int, variants: Sequence[int], warm: bool, now: float) -> list[Command]:
+        """Load these variants of an application wherever they fit beside what is there, the best first. `warm`: as of
+        Load."""
+        i, lane = self._first_lanes()[application]
+        best = sorted(variants, key=lambda v: (-float(lane.profiled[v]), v))
+        return [
+            command
+            for worker in self._workers.values()
+            for v in best
+            if worker.up and np.isfinite(worker.table.latency_s[i][v, 1])
+            for command in self._fill(worker, application, lane, v, warm, now)
+        ]
+
+    def drop(self, needed: set[int]) -> list[Command]:
+        """Unload all weights that are not `needed`, but for those that a worker was given a batch for."""
+        commands: list[Command] = []
+        for worker in self._workers.values():
+            for w in [w for w in worker.resident if w not in needed]:
+                if worker.up and all(self._needs(batch) != w for batch in worker.queue):
+                    worker.resident.remove(w)
+                    commands.append(Unload(worker.name, self._catalogue.weights[w]))
+        return commands
+
+    def holds_other_than(self, needed: set[int]) -> bool:
+        """Does a worker that is up hold weights that are not `needed`?"""
+        return any(w not in needed for one in self._workers.values() if one.up for w in one.resident)
+
+    def _first_lanes(self) -> dict[int, tuple[int, LaneView]]:
+        """By application, its first lane and that lane's index."""
+        numbered = reversed(list(enumerate(self._catalogue.lanes)))
+        return {lane.application: (i, lane) for i, lane in numbered}
+
+    def _fill(
+        self, worker: _Worker, application: int, lane: LaneView, variant: int, warm: bool, now: float
+    ) -> list[Command]:
+        """Load a variant if it fits into what is left of the budget."""
+        app, w = self._catalogue.applications[application], int(lane.weights[variant])
+        if w in worker.resident or self._held(worker) + worker.table.bytes[w] > worker.budget:
+            return []
+        worker.resident.append(w)
+        worker.free_at = max(worker.free_at, now) + float(worker.table.load_s[w])
+        worker.loading.append(self._catalogue.weights[w])
+        return [Load(worker.name, self._catalogue.weights[w], app.key, app.variants[variant].name, warm=warm)]
 
     def commit(self, name: str, batch: Committed, closed: str, now: float) -> list[Command]:
         """Give a worker a batch, its weights first. Least recently used weights make room (findings, section
@@ -125,9 +173,14 @@ class Fleet:
             while worker.resident and self._held(worker) + need > worker.budget:
                 commands.append(Unload(name, self._catalogue.weights[worker.resident.pop(0)]))
             worker.loading.append(variant.weights)
-            commands.append(Load(name, variant.weights, app.name, variant.name))
+            commands.append(Load(name, variant.weights, app.key, variant.name))
         worker.resident.append(w)
-        run_s = float(worker.table.latency_s[batch.lane][batch.variant, len(batch.slots)])
+        size = len(batch.slots)
+        run_s = float(self._costs(worker).latency_s[batch.lane][batch.variant, size])
+        batch.profile_s = (
+            float(worker.table.latency_s[batch.lane][batch.variant, size]),
+            float(worker.table.cautious_s[batch.lane][batch.variant, size]),
+        )
         batch.load_s, batch.duration_s = load_s, load_s + run_s
         batch.predicted_at = max(now, worker.free_at) + batch.duration_s
         batch.overdue_at = batch.predicted_at + max(self._hang_s, 20.0 * batch.duration_s)
@@ -135,9 +188,7 @@ class Fleet:
         worker.queue.append(batch)
         self._batches[batch.id] = batch
         commands.append(
-            RunBatch(
-                batch.id, name, app.name, variant.name, lane.bucket, batch.refs, batch.duration_s, closed
-            )
+            RunBatch(batch.id, name, app.key, variant.name, lane.bucket, batch.refs, batch.duration_s, closed)
         )
         return commands
 
@@ -151,6 +202,12 @@ class Fleet:
         worker.queue.remove(batch)
         self._retime(worker, finished_at)
         return batch
+
+    def took(self, batch: Committed, started_at: float, finished_at: float, now: float) -> None:
+        """How long a batch really ran, by the instants that its worker told."""
+        self.paces.took(
+            batch.worker, batch.lane, batch.variant, finished_at - started_at, *batch.profile_s, now
+        )
 
     def _retime(self, worker: _Worker, start_at: float) -> None:
         """What is queued starts now: predicted ends move by as much as what was before them was early or late."""
@@ -183,8 +240,10 @@ class Fleet:
             worker.resident.append(w)
 
     def _weights_of(self, batch: Committed) -> str:
-        w = int(self._catalogue.lanes[batch.lane].weights[batch.variant])
-        return self._catalogue.weights[w]
+        return self._catalogue.weights[self._needs(batch)]
+
+    def _needs(self, batch: Committed) -> int:
+        return int(self._catalogue.lanes[batch.lane].weights[batch.variant])
 
     def load_failed(self, name: str, weights: str) -> None:
         worker = self._workers[name]
@@ -237,7 +296,7 @@ class Fleet:
     def fastest_s(self, lane: int) -> npt.NDArray[np.float64]:
         """float64 [V]: the least time for one row of this lane, by variant, over the workers that are
         known."""
-        rows = [w.table.fastest_s[lane] for w in self._workers.values()]
+        rows = [self._costs(w).fastest_s[lane] for w in self._workers.values()]
         variants = len(self._catalogue.lanes[lane].variants)
         # With no worker yet there is nothing to know: every variant may turn out quick enough.
         return np.min(rows, axis=0) if rows else np.zeros(variants)
@@ -249,7 +308,7 @@ class Fleet:
                 max(now, w.free_at),
                 tuple(w.resident),
                 w.budget,
-                w.table.cautious_s,
+                self._costs(w).cautious_s,
                 w.table.cautious_load_s,
                 w.table.bytes,
             )
@@ -262,12 +321,16 @@ class Fleet:
         if sorted(queued) != sorted(self._batches):
             raise InvariantBroken(f"batches {sorted(self._batches)} are known, {sorted(queued)} are queued")
         for worker in self._workers.values():
+            self.paces.check(worker.name, worker.table)
             if len(set(worker.resident)) != len(worker.resident):
                 raise InvariantBroken(f"worker {worker.name!r} holds weights twice: {worker.resident}")
             if len(worker.resident) > 1 and self._held(worker) > worker.budget:
                 raise InvariantBroken(
                     f"worker {worker.name!r} holds {self._held(worker):.0f} of {worker.budget:.0f} bytes"
                 )
+
+    def _costs(self, worker: _Worker) -> DeviceTable:
+        return self.paces.table(worker.name, worker.table)
 
     def _held(self, worker: _Worker) -> float:
         return float(sum(worker.table.bytes[w] for w in worker.resident))

@@ -22,7 +22,7 @@ from peekserve.errors import InvariantBroken
 class Open:
     """A request without its outcome yet. `answers` is in row order; `left` counts the rows that have none. `counts`:
     the evidence that came, float64 [rows, C], None without any. `in_hand`: by row, what it is answered with if nothing
-    better comes."""
+    better comes. `begun`: something of it was run or answered."""
 
     request: Request
     application: int
@@ -33,10 +33,12 @@ class Open:
     predicted_at: float | None = None
     counts: npt.NDArray[np.float64] | None = None
     in_hand: dict[int, RowAnswer] = field(default_factory=dict)
+    begun: bool = False
 
 
 class Ledger:
-    """Requests by id, and the Answer commands that end them, collected in `out` until they are taken."""
+    """Requests by id, and the Answer commands that end them, collected in `out` until they are taken. `bytes`: of the
+    inputs of all that are open; `rows_of`, `bytes_of`: rows without an answer, and bytes, by application."""
 
     def __init__(self, catalogue: Catalogue, backlog: Backlog, feedback: Feedback) -> None:
         self._catalogue = catalogue
@@ -44,6 +46,29 @@ class Ledger:
         self._feedback = feedback
         self.open: dict[str, Open] = {}
         self.out: list[Command] = []
+        self.bytes = 0
+        self.rows_of: dict[int, int] = {}
+        self.bytes_of: dict[int, int] = {}
+
+    def admit(self, entry: Open) -> None:
+        """A request without its outcome yet."""
+        self.open[entry.request.id] = entry
+        self.bytes += entry.request.bytes
+        a = entry.application
+        self.rows_of[a] = self.rows_of.get(a, 0) + entry.left
+        self.bytes_of[a] = self.bytes_of.get(a, 0) + entry.request.bytes
+
+    def begin(self, entry: Open) -> None:
+        """Some of its rows are run or answered: it will not be turned away for others any more."""
+        if not entry.begun:
+            entry.begun = True
+            self._backlog.begun[entry.slots] = True
+
+    def _gone(self, entry: Open) -> None:
+        del self.open[entry.request.id]
+        self.bytes -= entry.request.bytes
+        self.rows_of[entry.application] -= entry.left
+        self.bytes_of[entry.application] -= entry.request.bytes
 
     def owns(self, slot: int, ref: RowRef) -> bool:
         """Does this slot still belong to that row of that request, without an answer?"""
@@ -63,8 +88,11 @@ class Ledger:
                     f"request {name!r} has lost its rows {lost}, or holds an answer {sorted(entry.in_hand)} for one "
                     "that has its own"
                 )
+        held = sum(entry.request.bytes for entry in self.open.values())
+        if not held == self.bytes == sum(self.bytes_of.values()):
+            raise InvariantBroken(f"open requests have {held} bytes of inputs, and {self.bytes} are counted")
         missing = sum(entry.left for entry in self.open.values())
-        if missing != self._backlog.rows:
+        if not missing == self._backlog.rows == sum(self.rows_of.values()):
             raise InvariantBroken(f"open requests miss {missing} rows, {self._backlog.rows} are held")
 
     def looked(self, entry: Open, counts: npt.NDArray[np.float64]) -> None:
@@ -74,13 +102,16 @@ class Ledger:
 
     def settle_row(self, entry: Open, row: int, answer: RowAnswer, now: float) -> None:
         """One row has its answer; the last one answers the request."""
+        if len(entry.slots) > 1:
+            self.begin(entry)
         entry.answers[row] = answer
         entry.left -= 1
+        self.rows_of[entry.application] -= 1
         self._remember(entry, row, answer)
         self._backlog.settle(entry.slots[row])
         if entry.left:
             return
-        del self.open[entry.request.id]
+        self._gone(entry)
         late = now > entry.request.due_at
         self.out.append(
             Answer(
@@ -149,7 +180,7 @@ class Ledger:
 
     def close(self, entry: Open, outcome: Outcome, reason: Reason, detail: str) -> None:
         """Settle all that is left of a request without an answer."""
-        del self.open[entry.request.id]
+        self._gone(entry)
         for row, slot in enumerate(entry.slots):
             if entry.answers[row] is None:
                 self._backlog.settle(slot)

@@ -47,6 +47,7 @@ class Returns:
         batch = self._fleet.done(event.batch_id, event.finished_at)
         if batch is None:
             return False
+        self._fleet.took(batch, event.started_at, event.finished_at, now)
         lane = self._catalogue.lanes[batch.lane]
         shape = (len(batch.slots), len(self._catalogue.applications[lane.application].classes))
         if event.scores.shape != shape:

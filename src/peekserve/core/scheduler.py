@@ -28,26 +28,27 @@ from typing import assert_never
 
 import numpy as np
 
-from peekserve.awareness.drift import Memory
+from peekserve.awareness.drift import Drift, Memory
+from peekserve.core.admission import Admission
 from peekserve.core.arrivals import Arrivals
-from peekserve.core.backlog import Backlog, Slots
+from peekserve.core.backlog import Backlog
 from peekserve.core.beliefs import Belief, make
 from peekserve.core.catalogue import Catalogue
-from peekserve.core.columns import RUNNING, WAITING
+from peekserve.core.columns import RUNNING
+from peekserve.core.editions import Editions
 from peekserve.core.ending import Endings
 from peekserve.core.escalation import Escalation
 from peekserve.core.explaining import Explaining
 from peekserve.core.feedback import Feedback
-from peekserve.core.fleet import Committed, Fleet
+from peekserve.core.fleet import Fleet
 from peekserve.core.forwarding import Forwarding
-from peekserve.core.held import Held
 from peekserve.core.ledger import Ledger
 from peekserve.core.offer import Offer
 from peekserve.core.options import Options
 from peekserve.core.returns import Returns
+from peekserve.core.turns import Turns
 from peekserve.domain.messages import (
     Arrived,
-    Batch,
     BatchDone,
     BatchFailed,
     Cancelled,
@@ -56,16 +57,15 @@ from peekserve.domain.messages import (
     Event,
     Loaded,
     LoadFailed,
+    Offered,
     Peeked,
-    Plan,
     Recalled,
-    Restart,
-    WakeAt,
+    Registered,
     Woke,
     WorkerDown,
     WorkerUp,
 )
-from peekserve.domain.request import Outcome, Reason, RowRef
+from peekserve.domain.request import Outcome, Reason
 from peekserve.errors import InvariantBroken
 from peekserve.policies.base import Floats, Policy
 
@@ -84,17 +84,14 @@ class Scheduler:
         beliefs: Sequence[Belief] | None = None,
     ) -> None:
         """`beliefs`: one for each application, in place of what the options name."""
-        self._policy = policy
         self._catalogue = catalogue
         self._options = options or Options()
-        beliefs = beliefs or make(self._options.beliefs, catalogue)
+        beliefs = list(beliefs or make(self._options.beliefs, catalogue))
         self._backlog = Backlog(catalogue, beliefs)
-        self._fleet = Fleet(catalogue, self._options.hang_s)
+        self._fleet = Fleet(catalogue, self._options.hang_s, self._options.follow_pace)
         drifting = Memory(self._options.half_life)
         self.feedback = Feedback(catalogue, beliefs, self._options.remember_rows, drifting)
         self._ledger = Ledger(catalogue, self._backlog, self.feedback)
-        self._held = Held(self._backlog, self._ledger)
-        self._rebalance_at = INF
         self._endings = Endings(self._backlog, self._ledger, self._options.margin_s)
         self._offer = Offer(catalogue, self._fleet)
         self._escalation = self._made_escalation()
@@ -104,17 +101,39 @@ class Scheduler:
             self._forwarding, self._escalation,
         )  # fmt: skip
         self._arrivals = Arrivals(catalogue, self._backlog, self._ledger, self._offer, self._options)
+        self._editions = Editions(
+            catalogue, self._backlog, self._fleet, self._offer, self.feedback, beliefs, self._options.beliefs,
+            self._escalation,
+        )  # fmt: skip
         self._explaining = Explaining(self._backlog, policy)
-        self._batches = 0
-        self._plan_at = INF
-        self._woken_for: list[str] = []
-        self._wake_at = INF
+        self._admission = (
+            Admission(self._backlog, self._fleet, self._ledger, self._options.margin_s)
+            if self._options.admit
+            else None
+        )
+        self._turns = Turns(
+            policy, catalogue, self._options, self._backlog, self._fleet, self._ledger, self._endings, self._offer,
+            self._escalation or self._forwarding, self._explaining, self._admission,
+        )  # fmt: skip
         self._handled_at = 0.0
         self._out: list[Command] = []
 
     def belief(self, application: str) -> Belief:
         """How its rows are believed now; whoever asks must not make it learn. Raises UnknownApplication."""
         return self._backlog.belief(self._catalogue.application(application))
+
+    def paces(self) -> dict[tuple[str, str, str], float]:
+        """How far off their profiles batches are, by worker, application's key and variant (core/paces.py)."""
+        return self._fleet.paces.told(self._catalogue)
+
+    def drift(self, application: str) -> Drift:
+        """How its stream stands against what is believed of it. Raises UnknownApplication."""
+        return self.feedback.drift(self._catalogue.application(application))
+
+    @property
+    def draining(self) -> bool:
+        """Do rows still use variants that new requests may not?"""
+        return self._editions.draining
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take one event at the instant `now` (seconds, never less than before); the commands that follow
@@ -126,13 +145,14 @@ class Scheduler:
         """
         # One list: outcomes stand among the other commands in the order in which they were decided.
         self._out = self._ledger.out = []
+        self._fleet.paces.doubt(now)
         match event:
             case Woke():
-                self._wake_at = INF
-                self._woke(now)
+                self._turns.woke(now)
             case Arrived(request):
                 if self._arrivals.take(request, now):
                     self._changed(now)
+                    self._came(request.id)
                 self._explaining.heard(request)
             case Peeked(request_id, counts):
                 self._peeked(request_id, counts, now)
@@ -153,15 +173,16 @@ class Scheduler:
             case WorkerUp(worker, device, budget):
                 self._fleet.up(worker, device, budget, now)
                 self._offer.worker_came()
-                self._rebalance_at = now  # what was meant for others may be better off here
+                self._turns.uneven(now)  # what was meant for others may be better off here
                 # With work waiting, what is loaded first is for the policy to say.
                 if self._options.preload and not self._ledger.open:
-                    self._out += self._fleet.preload(worker, now, self._options.placement.get(worker))
+                    placed = self._options.placement.get(worker)
+                    self._out += self._fleet.preload(worker, now, self._offer.offered, placed)
                 self._changed(now)
             case WorkerDown(worker, error):
                 self._returns.lost(worker, self._offer.able, error, now)
                 self._changed(now)
-                self._rebalance_at = now
+                self._turns.uneven(now)
             case LoadFailed(worker, weights, error):
                 self._load_failed(worker, weights, error, now)
             case Loaded(worker, weights):
@@ -171,9 +192,15 @@ class Scheduler:
                 self._out.append(self.feedback.confirm(request_id, labels, under_way))
             case Recalled(lessons):
                 self.feedback.recall(lessons)
+            case Registered(joining):
+                self._editions.register(joining)
+            case Offered(key, variants):
+                self._out += self._editions.offer(key, variants, now, warm=not self._ledger.open)
+                self._changed(now)
             case _:
                 assert_never(event)
-        self._set_timer(now)
+        self._out += self._editions.close()
+        self._turns.set_timer(now)
         self._handled_at = now
         return self._explaining.told(self._out, now)
 
@@ -192,11 +219,8 @@ class Scheduler:
         (self._escalation or self._forwarding).check()
         self.feedback.check()
         self._ledger.check()
-        soonest_at = max(self._must_act_at(), self._handled_at)
-        if self._wake_at > soonest_at:
-            raise InvariantBroken(
-                f"the alarm is set for {self._wake_at}, and something is due at {soonest_at}"
-            )
+        self._editions.check()
+        self._turns.check(self._handled_at)
         running = {
             s
             for b in self._fleet.batches()
@@ -239,158 +263,19 @@ class Scheduler:
             self._backlog.observe(slots, counts[[row for row, _ in kept]])
         self._backlog.release(slots)
         self._changed(now)
+        self._came(request_id)
+
+    def _came(self, request_id: str) -> None:
+        entry = self._ledger.open.get(request_id)
+        if self._admission is not None and entry is not None:
+            self._admission.came(entry)
 
     def _load_failed(self, worker: str, weights: str, error: str, now: float) -> None:
         self._fleet.load_failed(worker, weights)
         self._offer.disable(weights)
-        self._rebalance_at = now
+        self._turns.uneven(now)
         self._changed(now)
         self._endings.settle_stranded(self._offer.able, error, now)
 
-    # ---- waking ----
-
-    def _woke(self, now: float) -> None:
-        if self._backlog.release_overdue(now):
-            self._changed(now)
-        self._endings.settle_doomed(now)
-        self._endings.settle_due(now)
-        for worker in self._fleet.overdue(now):
-            self._fleet.suspect(worker)
-            self._out.append(Restart(worker, "its batch is long overdue"))
-        if self._options.planning.rebalance_s:
-            self._plan_and_hold(now)
-            return
-        workers = self._fleet.available(now, self._options.planning.lead_s)
-        fresh = not self._options.planning.whole and workers != self._woken_for
-        if workers and (self._plan_at <= now or fresh):
-            self._plan_now(workers, now)
-        elif self._escalation is not None and self._escalation.undecided:
-            self._weigh(self._escalation, now)
-
-    def _weigh(self, escalation: Escalation, now: float) -> None:
-        """Rows with an answer in hand, and no worker can take them yet: those that a plan has no place for even on the
-        workers that are busy would wait for nothing."""
-        escalation.undecided = False
-        slots, workers = self._backlog.waiting(), self._fleet.available(now, INF)
-        if not workers:
-            return  # one that comes up again in time may still do
-        view = self._backlog.view(slots, now, self._fleet.view(workers, now), self._offer.enabled)
-        plan = self._policy.plan(view)
-        self._explaining.decided(view, plan, slots, whole=False)
-        escalation.left_out(plan, slots, now)
-
-    def _plan_now(self, workers: list[str], now: float) -> None:
-        self._plan_at = INF
-        self._woken_for = workers
-        slots = self._backlog.waiting()
-        if not len(slots):
-            return
-        view = self._backlog.view(slots, now, self._fleet.view(workers, now), self._offer.enabled)
-        plan = self._policy.plan(view)
-        self._plan_at = min(self._plan_at, plan.again_at)
-        planning = self._options.planning
-        self._explaining.decided(view, plan, slots, planning.whole)
-        started: set[int] = set()
-        for batch in plan.batches:
-            if planning.whole or batch.worker not in started:
-                started.add(batch.worker)
-                self._run(batch, slots, workers[batch.worker], now)
-        self._woken_for = self._fleet.available(now, planning.lead_s)
-        more = (
-            started and not planning.whole and self._woken_for
-        )  # given so little that it can take more at once
-        if self._backlog.any_time_will_do(slots[np.asarray(plan.refuse, dtype=np.int64)]) or more:
-            self._changed(now)
-        # An idle worker after planning means that the policy has no use for it: waiting would change nothing.
-        self._answer_instantly(plan, slots, hold=planning.hold and not self._fleet.idle(), now=now)
-        (self._escalation or self._forwarding).left_out(plan, slots, now)
-
-    def _plan_and_hold(self, now: float) -> None:
-        """Plan the window that ended, or again what is held of the last plan; give away what is due."""
-        planning = self._options.planning
-        workers = self._fleet.available(now, INF)
-        if workers and min(self._plan_at, self._rebalance_at) <= now:
-            slots = self._backlog.waiting() if self._plan_at <= now else self._held.slots()
-            self._plan_at = INF if self._plan_at <= now else self._plan_at
-            if len(slots):
-                view = self._backlog.view(slots, now, self._fleet.view(workers, now), self._offer.enabled)
-                plan = self._policy.plan(view)
-                self._plan_at = min(self._plan_at, plan.again_at)
-                self._explaining.decided(view, plan, slots, whole=True)
-                self._held.hold(plan, slots, workers)
-                if self._backlog.any_time_will_do(slots[np.asarray(plan.refuse, dtype=np.int64)]):
-                    self._changed(now)
-                self._answer_instantly(plan, slots, hold=planning.hold and not self._fleet.idle(), now=now)
-            self._rebalance_at = now + planning.rebalance_s
-        for worker in self._fleet.available(now, planning.lead_s):
-            due = self._held.next_for(worker)
-            if due is not None:
-                self._run(due[0], due[1], worker, now)
-
-    def _run(self, batch: Batch, slots: Slots, worker: str, now: float) -> None:
-        taken = slots[np.asarray(batch.rows, dtype=np.int64)]
-        self._backlog.take(taken)
-        backlog = self._backlog
-        lane = self._catalogue.lanes[batch.lane]
-        if not (backlog.lane[taken] == batch.lane).all():
-            raise InvariantBroken(f"a batch of lane {lane.name!r} holds rows of another")
-        quality = self._catalogue.applications[lane.application].variants[batch.variant].quality
-        expected = backlog.accuracy[taken, batch.variant].tolist() if quality else [None] * len(taken)
-        self._batches += 1
-        refs = tuple(RowRef(backlog.request[s], backlog.row[s]) for s in taken.tolist())
-        slots_taken, believed = tuple(taken.tolist()), tuple(expected)
-        committed = Committed(
-            self._batches, worker, batch.lane, batch.variant, slots_taken, refs, believed, stop=batch.stop
-        )
-        closed = "idle" if batch.closed == "policy" and not backlog.waits else batch.closed
-        self._out += self._fleet.commit(worker, committed, closed, now)
-        for ref in refs:
-            entry = self._ledger.open[ref.request_id]
-            entry.predicted_at = max(entry.predicted_at or 0.0, committed.predicted_at)
-
-    def _answer_instantly(self, plan: Plan, slots: Slots, hold: bool, now: float) -> None:
-        self._backlog.granted[slots] = False
-        for i in plan.instant:
-            slot = int(slots[i])
-            if self._backlog.state[slot] != WAITING:
-                raise InvariantBroken("a plan answers a row at once that it also runs, or answers it twice")
-            if self._backlog.in_hand[slot]:
-                continue  # what a model has said is not held back: see Escalation.left_out
-            self._backlog.granted[slot] = True
-            if not hold or self._backlog.doom_at[slot] == INF:
-                self._ledger.answer_by_peek(slot, now)
-
-    # ---- the one timer ----
-
     def _changed(self, now: float) -> None:
-        self._plan_at = min(self._plan_at, self._options.planning.next_at(now))
-
-    def _must_act_at(self) -> float:
-        """When something must be done about a row or a worker, whatever is planned."""
-        backlog = self._backlog
-        rows_at = min(backlog.next_doom_at(), backlog.next_ready_at(), backlog.next_running_due_at())
-        return min(rows_at, self._fleet.next_overdue_at())
-
-    def _set_timer(self, now: float) -> None:
-        backlog, fleet, lead = self._backlog, self._fleet, self._options.planning.lead_s
-        at = self._must_act_at()
-        if not backlog.waits:
-            self._plan_at = INF  # whatever comes to wait says so itself
-        else:
-            free = fleet.available(now, lead)
-            if self._options.planning.rebalance_s:
-                if any(self._held.has(worker) for worker in free):
-                    at = now
-                if fleet.available(now, INF):
-                    at = min(at, self._plan_at, self._rebalance_at if self._held else INF)
-            elif free:
-                # Who became free since the last plan, and whose alarm for that is late or was for another instant.
-                fresh = not self._options.planning.whole and any(one not in self._woken_for for one in free)
-                at = now if fresh else min(at, self._plan_at)
-            elif self._escalation is not None and self._escalation.undecided and fleet.available(now, INF):
-                at = now
-            at = min(at, fleet.next_available_at(now, lead))
-        at = max(at, now)
-        if at < INF and at != self._wake_at:
-            self._wake_at = at
-            self._out.append(WakeAt(at))
+        self._turns.changed(now)

@@ -12,7 +12,7 @@ from peekserve.core.scheduler import Scheduler
 from peekserve.domain.application import Application, OnMiss
 from peekserve.domain.gears import GearPlan
 from peekserve.errors import InvalidConfiguration
-from peekserve.policies import PLANNED, SWITCHES, carrying_out, make
+from peekserve.policies import COMPLETE, PLANNED, SWITCHES, carrying_out, make
 from peekserve.policies.base import Policy, Switches
 
 _TIME = r"(\d+(?:\.\d+)?)(ms|s)"
@@ -46,9 +46,12 @@ class SchedulerSpec:
     preload: bool = True
     on_miss: OnMiss | None = None
     max_rows: int = 4096
+    max_bytes: int = 256 << 20
     hang_s: float = 1.0
     remember_rows: int = 65_536
     half_life: float = 200.0
+    admit: bool = False
+    follow_pace: bool = False
     normalise: bool = False
     literal: bool = False
     escalate: bool | None = None
@@ -92,7 +95,10 @@ class SchedulerSpec:
             placement=self._placement(),
             on_miss=self.on_miss,
             max_rows=self.max_rows,
+            max_bytes=self.max_bytes,
             hang_s=self.hang_s,
+            admit=self.admit and self.policy in COMPLETE and self.planning == "rolling",
+            follow_pace=self.follow_pace,
             escalate=self.escalates,
             escalate_anyway=self.escalate is not None,
             escalate_gain=self.escalate_gain,

@@ -184,6 +184,8 @@ class Application:
     the stream, None where the owner has fixed it. `queries[0]` belongs to the name "default".
     `score`: what its answers are valued by. `root`: the folder it was read from, and `validation`: the file of
     labelled data that its profiles are measured on; both empty for an application that lies in no repository.
+    `edition`: which revision of it this is, where it was registered while a server ran; empty for the first. Revisions
+    are applications of their own to everything behind the doors, which know them by their `key`.
     """
 
     name: str
@@ -201,9 +203,12 @@ class Application:
     stream: StreamSpec | None = None
     score: Score = Score.ACCURACY
     prior_learns: StreamPrior | None = StreamPrior()
+    edition: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.name, "application")
+        if self.edition:
+            check_name(self.edition, "edition")
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise InvalidConfiguration(
                 f"application {self.name!r} needs two or more classes with distinct names"
@@ -232,6 +237,11 @@ class Application:
             raise InvalidConfiguration(
                 f"application {self.name!r}: class weights are positive, one for each class"
             )
+
+    @property
+    def key(self) -> str:
+        """What it is called behind the doors: its name, or name@edition. No name holds an @, so keys do not collide."""
+        return f"{self.name}@{self.edition}" if self.edition else self.name
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -270,6 +280,15 @@ class Application:
         raise InvalidConfiguration(
             f"application {self.name!r} has no query type {name!r}; it has {', '.join(n for n, _ in self.queries)}"
         )
+
+
+def public(key: str) -> str:
+    """The name that clients know, of a key.
+
+    >>> public("ecg"), public("ecg@3f9a61c0")
+    ('ecg', 'ecg')
+    """
+    return key.partition("@")[0]
 
 
 def check_name(name: str, what: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from peekserve.domain.application import Application
 from peekserve.domain.feedback import Lesson, Verdict
 from peekserve.domain.gears import Stop
 from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, RowRef
@@ -113,6 +114,24 @@ class Recalled:
 
 
 @dataclass(frozen=True, slots=True)
+class Registered:
+    """An application joined, or another revision of one: from now on requests may name its key. It is not loaded before
+    work comes for it."""
+
+    application: Application
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """The owner lets new requests use these variants of an application, by its key, and no others: what was accepted
+    before ends as it was accepted. Weights that nobody may use any more are unloaded, those of variants that were not
+    offered until now are loaded where they fit, and an earlier failure to load them is forgotten."""
+
+    application: str
+    variants: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Woke:
     """The instant asked for by the last WakeAt has come."""
 
@@ -129,6 +148,8 @@ Event = (
     | WorkerDown
     | Confirmed
     | Recalled
+    | Registered
+    | Offered
     | Woke
 )
 

@@ -179,6 +179,10 @@ class Quality:
         """Accuracy on the data it was measured on: recall . frequencies (SneakPeek, eq. 9)."""
         return float(sum(r * f for r, f in zip(self.recall, self.frequencies, strict=True)))
 
+    def reaches(self, floor: float) -> bool:
+        """Is it at least as accurate as a client asks for? To the four digits that the metadata tell."""
+        return round(self.accuracy, 4) >= floor
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:

@@ -11,7 +11,7 @@ class Outcome(StrEnum):
 
     ANSWERED = "answered"  # every row has an answer, by the deadline
     LATE = "late"  # every row has an answer, the last one after the deadline
-    REFUSED = "refused"  # turned away on arrival, nothing was started
+    REFUSED = "refused"  # turned away on arrival, or from the queue for worthier ones; nothing was started
     EXPIRED = "expired"  # accepted, and the deadline passed without an answer
     CANCELLED = "cancelled"  # the client went away
     FAILED = "failed"  # something broke
@@ -39,6 +39,12 @@ class Source(StrEnum):
     FUSED = "fused"  # models and peek taken together: core/escalation.py
 
 
+# Who goes first, as numbers: 1 before 2 before 3. A request that names none has the middle one; the doors take
+# a number beyond the lowest for the lowest, so that no client makes more levels than these. The last one is for what
+# must cost nobody anything, such as a copy of traffic that a new revision is tried on.
+MIDDLE, LOWEST, SHADOW = 8, 15, 16
+
+
 @dataclass(frozen=True, slots=True)
 class TensorRef:
     """Where a request's tensors lie. The core passes it on and never looks inside."""
@@ -53,7 +59,8 @@ class Request:
     `due_at` is absolute. `inputs` are the modalities that came along; None means all. `counts`, when the
     client brought its own evidence: one tuple of C non-negative numbers for each row. `bucket`: the shape
     bucket of all its rows. `pinned`: answer with this variant and no other. `explain`: say with the answer what else
-    was considered.
+    was considered. `priority`: 1 is the highest, larger numbers are lower, 0 is the middle (`level`). `min_accuracy`:
+    only variants that are profiled at it may answer. `bytes`: what its inputs take.
     """
 
     id: str
@@ -68,8 +75,16 @@ class Request:
     bucket: int = 0
     payload: TensorRef | None = None
     explain: bool = False
+    priority: int = 0
+    min_accuracy: float = 0.0
+    bytes: int = 0
 
     def __post_init__(self) -> None:
+        if self.priority < 0 or self.bytes < 0 or not 0.0 <= self.min_accuracy <= 1.0:
+            raise InvalidRequest(
+                f"request {self.id!r} has priority {self.priority}, a floor of {self.min_accuracy} and "
+                f"{self.bytes} bytes; a priority and bytes are 0 or more, a floor lies in [0, 1]"
+            )
         if self.rows < 1:
             raise InvalidRequest(f"request {self.id!r} holds {self.rows} rows; it needs one or more")
         if self.due_at < self.arrived_at:
@@ -85,6 +100,15 @@ class Request:
     def deadline_s(self) -> float:
         """The relative deadline: what the owner or the client asked for on arrival."""
         return self.due_at - self.arrived_at
+
+    @property
+    def level(self) -> int:
+        """Where it stands in the order of precedence: 1 goes first, SHADOW last.
+
+        >>> [Request("r", "app", 0.0, 1.0, priority=p).level for p in (1, 0, 9, 15, 16, 400)]
+        [1, 8, 9, 15, 16, 16]
+        """
+        return min(self.priority or MIDDLE, SHADOW)
 
     def slack_s(self, now: float) -> float:
         return self.due_at - now

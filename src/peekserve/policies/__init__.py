@@ -42,6 +42,9 @@ PLANNED: Mapping[str, type[Gears]] = {"gears": Gears, "model-switching": ModelSw
 # Those that look at everything: for small windows, to measure the others by, not for serving.
 YARDSTICKS = frozenset({"optimal"})
 
+# Those whose plan is for every row that waits: who stands nowhere in it has no place.
+COMPLETE = frozenset({"maxacc-edf", "lo-edf", "lo-priority", "grouped", "sneakpeek", "horizon", "optimal"})
+
 # Those that remember between plans how much was asked for, what busy workers hold or how large a batch may be: one
 # object serves one scheduler.
 REMEMBERING = frozenset({"clipper", "clockwork", "dynba", "nexus", "proteus", *PLANNED})
@@ -79,6 +82,7 @@ def carrying_out(
 
 
 __all__ = [
+    "COMPLETE",
     "PLANNED",
     "POLICIES",
     "REMEMBERING",

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from peekserve.domain.messages import Batch, Plan
+from peekserve.domain.utility import PenaltyTables
 from peekserve.errors import InvariantBroken
 from peekserve.kernel import loops
-from peekserve.policies.base import Floats, Switches, View, WorkerView
+from peekserve.policies.base import Floats, Ints, Switches, View, WorkerView
 
 
 def evaluate(view: View, plan: Plan, switches: Switches) -> tuple[Floats, Floats]:
@@ -42,6 +43,16 @@ def evaluate(view: View, plan: Plan, switches: Switches) -> tuple[Floats, Floats
             lost = loops.penalty(kind[row], width[row], free[w] - due[row], *tables)
             finish[row], utility[row] = free[w], accuracy[row, batch.variant] * (1.0 - lost)
     return utility, finish
+
+
+def worth_at(
+    value: Floats, finish_at: Floats, due_at: Floats, kind: Ints, width: Floats, tables: PenaltyTables
+) -> Floats:
+    """f8[n]: what is left of answers worth `value` that come at these instants. `kind`, `width`: as a view's `penalty`
+    and `width_s`."""
+    flat = (tables.x, tables.p, tables.start.astype(np.int64))
+    kinds, widths = kind.astype(np.int64), np.ascontiguousarray(width)
+    return np.asarray(loops.instant_worth(due_at - finish_at, kinds, widths, value, *flat))
 
 
 def believed(view: View, switches: Switches) -> Floats:

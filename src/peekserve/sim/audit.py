@@ -4,6 +4,9 @@ What a scheduler's own `check` cannot see is what it has told others: an answer 
 that is not there, weights that nobody unloaded. These are the promises that are looked at here:
 
 - every request has exactly one outcome, of a kind that fits what happened, and none is forgotten at the end;
+- no more rows and bytes are taken in than there may be; who is turned away for others was not begun, and no request of
+  a higher priority goes for one of a lower;
+- a batch holds rows of one priority; nothing below a request's floor runs for it or answers it;
 - the outcome comes by the deadline, or by when the alarm for it could ring; late only where that is wanted;
 - an answer is what a batch really said of that row, a batch that ran on a worker while that worker lived;
 - a row runs in one batch at a time, never after its outcome, with a variant that it may have and that did not fail it;
@@ -34,6 +37,7 @@ from peekserve.domain.messages import (
     Event,
     Load,
     LoadFailed,
+    Offered,
     Peek,
     Restart,
     RunBatch,
@@ -71,7 +75,7 @@ class Audit:
         ringing: Callable[[float], float],
     ) -> None:
         self._scheduler, self._spec, self._ringing = scheduler, spec, ringing
-        self._applications = {app.name: app for app in applications}
+        self._applications = {app.key: app for app in applications}
         self._work = Workbook(spec, applications, workers)
         self._open: dict[str, Request] = {}
         self._requests: dict[str, Request] = {}
@@ -80,21 +84,24 @@ class Audit:
         self._confirmed: set[str] = set()
         # Those whose answer is in hand, and who have nothing better to wait for any more.
         self._must_answer: set[str] = set()
+        self._begun: set[str] = set()
+        self._unserved: set[str] = set()
         self._anything_failed = False
         self._rings_at = inf
         self._instant, self._at_once = -inf, 0
 
     def look(self, event: Event, now: float, commands: Sequence[Command]) -> None:
         """An event, and what followed. Raises InvariantBroken."""
-        rows_before = sum(one.rows for one in self._open.values()) if isinstance(event, Arrived) else 0
         self._heard(event)
+        crowd = self._crowd() if isinstance(event, Arrived) else (0, 0)
         loads: dict[str, float] = {}
         for command in commands:
             match command:
                 case Answer():
-                    self._answer(command, event, now, rows_before)
+                    self._answer(command, event, now, crowd)
                 case RunBatch():
                     self._work.run(command, loads.pop(command.worker, 0.0), self._open)
+                    self._begun.update(ref.request_id for ref in command.rows)
                 case Load():
                     loads[command.worker] = self._work.load(command)
                 case Unload(worker, weights):
@@ -138,6 +145,10 @@ class Audit:
         match event:
             case Arrived(request):
                 self._open[request.id] = self._requests[request.id] = request
+                if not self._work.arrived(request):
+                    self._unserved.add(request.id)
+            case Offered(key, variants):
+                self._work.offered(key, variants)
             case WorkerUp(worker):
                 self._work.up(worker)
             case WorkerDown(worker):
@@ -163,7 +174,12 @@ class Audit:
 
     # ---- what followed ----
 
-    def _answer(self, answer: Answer, event: Event, now: float, rows_before: int) -> None:
+    def _crowd(self) -> tuple[int, int]:
+        """Rows and bytes of all that is open, at the most: some rows may have their answer."""
+        rows = sum(request.rows for request in self._open.values())
+        return rows, sum(request.bytes for request in self._open.values())
+
+    def _answer(self, answer: Answer, event: Event, now: float, crowd: tuple[int, int]) -> None:
         name, outcome = answer.request_id, answer.outcome
         request = self._open.pop(name, None)
         if request is None:
@@ -173,13 +189,11 @@ class Audit:
         if answer.reason not in FITTING[outcome]:
             self._broke(f"an outcome {outcome} has the reason {answer.reason}")
         self._outcomes[outcome] += 1
+        if name in self._unserved and answer.reason is not Reason.NOT_READY:
+            self._broke(f"request {name!r} asks for what is unloaded, and ends {outcome} ({answer.reason})")
         self._when(request, outcome, now)
-        if (outcome is Outcome.REFUSED) and event != Arrived(request):
-            self._broke(f"request {name!r} is refused after it was accepted")
-        if answer.reason is Reason.OVERLOADED and rows_before + request.rows <= self._spec.max_rows:
-            self._broke(
-                f"request {name!r} is refused as one too many, with at most {rows_before} rows before it"
-            )
+        if outcome is Outcome.REFUSED:
+            self._refused(request, answer.reason, event, crowd)
         if (outcome is Outcome.CANCELLED) != (event == Cancelled(name)):
             self._broke(f"request {name!r} ends {outcome}, though the client did not do so")
         known = all(RowRef(name, row) in self._work.said for row in range(request.rows))
@@ -188,6 +202,32 @@ class Audit:
         if outcome is Outcome.FAILED and not self._anything_failed:
             self._broke(f"request {name!r} failed, and nothing has")
         self._what(request, answer)
+
+    def _refused(self, request: Request, reason: Reason, event: Event, crowd: tuple[int, int]) -> None:
+        name = request.id
+        if reason is not Reason.OVERLOADED or not isinstance(event, Arrived):
+            # Who has no place in any plan any more is told so when that is found, if nothing of it was begun.
+            on_miss = self._spec.on_miss or self._applications[request.application].on_miss
+            picky = request.pinned or request.min_accuracy > 0.0
+            rejects = on_miss is OnMiss.REJECT or (picky and on_miss is not OnMiss.LATE)
+            without = self._spec.admit and reason is Reason.DEADLINE_INFEASIBLE and rejects
+            if event != Arrived(request) and not (without and name not in self._begun):
+                self._broke(f"request {name!r} is refused after it was accepted")
+            return
+        if crowd[0] <= self._spec.max_rows and crowd[1] <= self._spec.max_bytes:
+            self._broke(f"request {name!r} is refused as one too many, with at most {crowd} rows and bytes")
+        came = event.request
+        if name in self._begun or request.level < came.level:
+            self._broke(f"request {name!r} is turned away for {came.id!r}, begun or of a higher priority")
+        if name != came.id or came.rows > self._spec.max_rows or came.bytes > self._spec.max_bytes:
+            return
+        lower = [
+            other.id
+            for other in self._open.values()
+            if other.level > came.level and other.rows == 1 == came.rows and other.bytes >= came.bytes
+        ]
+        if set(lower) - self._begun:
+            self._broke(f"request {name!r} is refused, and {lower[0]!r} of a lower priority stays")
 
     def _when(self, request: Request, outcome: Outcome, now: float) -> None:
         on_miss = self._spec.on_miss or self._applications[request.application].on_miss
@@ -211,8 +251,19 @@ class Audit:
             if said.source is Source.PEEK:
                 if self._applications[request.application].peek is None or request.pinned:
                     self._broke(f"row {row} of {request.id!r} is answered by a peek that it does not have")
+                self._by_peek(row, said, request)
                 continue
             self._by_model(RowRef(request.id, row), said, request)
+
+    def _by_peek(self, row: int, said: RowAnswer, request: Request) -> None:
+        peek = self._applications[request.application].peek
+        worth = said.expected_accuracy or 0.0
+        if self._spec.beliefs != "calibrated" or peek is None or peek.calibration is None:
+            worth = round(peek.quality.accuracy, 4) if peek and peek.quality else 0.0
+        elif self._spec.normalise:
+            return  # told in another unit
+        if worth < request.min_accuracy:
+            self._broke(f"row {row} of {request.id!r} is answered by a peek that is worth {worth}")
 
     def _by_model(self, ref: RowRef, said: RowAnswer, request: Request) -> None:
         batch = self._work.batch(said.batch_id)
@@ -258,6 +309,8 @@ class Audit:
             self._broke("what is open and what has an outcome are not all that came")
         if scheduler.open_rows > min(self._spec.max_rows, sum(one.rows for one in self._open.values())):
             self._broke(f"{scheduler.open_rows} rows are held, more than there may be")
+        if self._crowd()[1] > self._spec.max_bytes:
+            self._broke(f"{self._crowd()[1]} bytes are held, more than there may be")
         for request in self._open.values():
             if self._rings_at > max(request.due_at, now) + ROUNDING_S and self._must_ring(request):
                 self._broke(f"nothing rings for request {request.id!r}, due at {request.due_at}")

@@ -6,7 +6,7 @@ any machine.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -18,9 +18,9 @@ from peekserve.domain.request import Request, TensorRef
 from peekserve.policies import PLANNED, POLICIES, SWITCHES, YARDSTICKS
 from peekserve.policies.base import Switches
 from peekserve.sim.driver import SimWorker
-from peekserve.sim.faults import Kill, Mishap, Pause, Thing, What
-from peekserve.sim.setting import DEVICES, SAMPLES, WEIGHT_BYTES
-from peekserve.sim.story import Failure, Pace, Plant, Story, Stray, Whim, live
+from peekserve.sim.faults import Kill, Mishap, Pause, Slow, Thing, What
+from peekserve.sim.setting import DEVICES, JOINING, SAMPLES, WEIGHT_BYTES, reachable
+from peekserve.sim.story import Change, Failure, Pace, Plant, Story, Stray, Whim, live
 
 T = TypeVar("T")
 
@@ -35,6 +35,7 @@ MISHAPS: tuple[tuple[Thing, tuple[What, ...], int], ...] = (
 )
 # A worker that never comes back does so when everything else is over.
 NEVER_S = 1e6
+LONGEST_PAUSE_S = 0.1
 SAME_AGAIN = 20  # of so many seeds one is lived twice and compared
 
 
@@ -74,14 +75,22 @@ def _same(story: Story, first: Sequence[tuple[Event, float, Sequence[Command]]])
 def drawn(seed: int) -> Story:
     """The story of a seed."""
     rng = np.random.default_rng([seed, 6])
-    spec = _spec(rng)
+    # Of its own: what came later leaves the stories as they were.
+    pace_rng = np.random.default_rng([seed, 7])
+    spec = replace(_spec(rng), follow_pace=bool(pace_rng.random() < 0.6))
     devices = _chosen(rng, tuple(DEVICES), 3) if rng.random() < 0.4 else ("cpu",) * 3
     budget = WEIGHT_BYTES * int(rng.integers(1, 7))
     workers = tuple(
         SimWorker(f"w{i}", devices[i], budget) for i in range(int(rng.choice((1, 2, 3), p=(0.3, 0.5, 0.2))))
     )
     length_s = float(rng.uniform(0.1, 0.8))
+    crowd_rng = np.random.default_rng([seed, 8])
     requests = _requests(rng, length_s)
+    if crowd_rng.random() < 0.5:
+        spec, requests = _crowded(crowd_rng, spec, requests)
+    change_rng = np.random.default_rng([seed, 9])
+    spec = replace(spec, admit=bool(change_rng.random() < 0.5))
+    changes, requests = _changes(change_rng, spec, requests, length_s)
     ids = [request.id for request in requests]
     return Story(
         seed,
@@ -95,6 +104,8 @@ def drawn(seed: int) -> Story:
         mishaps=_mishaps(rng, "rebalance" in spec.planning) if rng.random() < 0.8 else (),
         pauses=_pauses(rng, length_s) if rng.random() < 0.2 else (),
         paces=_paces(rng) if rng.random() < 0.4 else (),
+        slows=_slows(pace_rng, workers, length_s) if pace_rng.random() < 0.3 else (),
+        changes=changes,
         uneven=_one(rng, (0.0, 0.1, 0.7)),
         confirm=_one(rng, (0.0, 0.0, 0.5, 1.0)),
         wire_s=_one(rng, (0.0, 0.0, 0.0003)),
@@ -172,6 +183,54 @@ def _requests(rng: np.random.Generator, length_s: float) -> tuple[Request, ...]:
     return tuple(out)
 
 
+def _crowded(
+    rng: np.random.Generator, spec: SchedulerSpec, requests: Sequence[Request]
+) -> tuple[SchedulerSpec, tuple[Request, ...]]:
+    """Some ask to go first, some for no less than an accuracy that something they may use has, and all bring bytes;
+    and often there is not room enough."""
+    each = int(rng.integers(1, 50))
+    most_rows, most_bytes = max(one.rows for one in requests), max(one.rows for one in requests) * each
+    spec = replace(
+        spec,
+        max_rows=_one(rng, (spec.max_rows, 3, 8, 16, most_rows, 2 * most_rows)),
+        max_bytes=_one(rng, (spec.max_bytes, 3 * each, 10 * each, 2 * most_bytes)),
+    )
+    levels = _one(rng, ((0,), (0, 0, 0, 1), (1, 2), (0, 1, 9, 16)))
+    share = _one(rng, (0.0, 0.3, 0.8))
+    out = []
+    for request in requests:
+        floor = _one(rng, reachable(request)) if rng.random() < share else 0.0
+        size = request.rows * each if rng.random() < 0.9 else 0
+        out.append(replace(request, priority=_one(rng, levels), min_accuracy=floor, bytes=size))
+    return spec, tuple(out)
+
+
+def _changes(
+    rng: np.random.Generator, spec: SchedulerSpec, requests: Sequence[Request], length_s: float
+) -> tuple[tuple[Change, ...], tuple[Request, ...]]:
+    """In some, a revision of x joins, and from then on some requests are for it; in some, variants are unloaded and
+    loaded by hand."""
+    changes, keys = [], {"x": ("v0", "v1", "v2", "v3"), "y": ("v0", "v1")}
+    if spec.policy not in PLANNED and rng.random() < 0.25:  # a gear plan is made before
+        at = float(rng.uniform(0.0, 0.5 * length_s))
+        changes.append(Change(at, JOINING))
+        keys[JOINING] = keys["x"]
+        share, heard_at = _one(rng, (0.3, 1.0)), at + 2.0 * LONGEST_PAUSE_S
+        requests = [
+            replace(one, application=JOINING)
+            if one.application == "x" and one.arrived_at > heard_at and rng.random() < share
+            else one
+            for one in requests
+        ]
+    if rng.random() < 0.3:
+        begin = changes[0].at if changes else 0.0
+        for at in np.sort(rng.uniform(begin, length_s, int(rng.integers(1, 6)))).tolist():
+            key = _one(rng, tuple(keys))
+            left = _one(rng, ((), keys[key], keys[key][:1], keys[key][1:]))
+            changes.append(Change(at, key, left))
+    return tuple(changes), tuple(requests)
+
+
 def _strays(
     rng: np.random.Generator, requests: Sequence[Request], ids: Sequence[str], length_s: float
 ) -> tuple[Stray, ...]:
@@ -208,7 +267,7 @@ def _mishaps(rng: np.random.Generator, thinks_again: bool) -> tuple[Mishap, ...]
 def _pauses(rng: np.random.Generator, length_s: float) -> tuple[Pause, ...]:
     count = int(rng.integers(1, 3))
     at = np.sort(rng.uniform(0.0, length_s, count)).tolist()
-    return tuple(Pause(one, float(rng.uniform(0.005, 0.1))) for one in at)
+    return tuple(Pause(one, float(rng.uniform(0.005, LONGEST_PAUSE_S))) for one in at)
 
 
 def _paces(rng: np.random.Generator) -> tuple[Pace, ...]:
@@ -217,6 +276,18 @@ def _paces(rng: np.random.Generator) -> tuple[Pace, ...]:
         Pace(app, variant, float(10.0 ** rng.uniform(-0.5, 1.0)), _one(rng, (1.0, 1.0, 3.0, 0.3)))
         for app, variant in known
         if rng.random() < 0.5
+    )
+
+
+def _slows(rng: np.random.Generator, workers: Sequence[SimWorker], length_s: float) -> tuple[Slow, ...]:
+    return tuple(
+        Slow(
+            _one(rng, workers).name,
+            float(rng.uniform(0.0, length_s)),
+            float(rng.uniform(0.05, length_s)),
+            float(2.0 ** rng.uniform(-1.0, 4.0)),
+        )
+        for _ in range(int(rng.integers(1, 4)))
     )
 
 

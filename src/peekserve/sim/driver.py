@@ -263,6 +263,7 @@ class Simulation:
             return
         started_at = max(now + self._world.wire_s, state.free_at)
         seconds = self._world.run_s(command, state.worker.device, started_at, self._rng)
+        seconds *= self._faults.slower(command.worker, started_at)
         if self._chance(chances.slow):
             seconds *= chances.factor
         if "slow" in struck:

@@ -49,6 +49,17 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Slow:
+    """Batches that a worker begins from `at` on, for `seconds`, take `factor` times as long: it runs hot, or somebody
+    else uses its cores."""
+
+    worker: str
+    at: float
+    seconds: float
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
 class Chances:
     """Probabilities of what goes wrong with one message, batch or peek; all 0 by default.
 
@@ -67,14 +78,15 @@ class Chances:
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Kills at fixed instants; mishaps of single things and pauses, or chances for the rest. `restart_s`: how long a
-    worker that is asked to restart takes to go down."""
+    """Kills at fixed instants; mishaps of single things, pauses and slow workers, or chances for the rest. `restart_s`:
+    how long a worker that is asked to restart takes to go down."""
 
     kills: Sequence[Kill] = ()
     chances: Chances = Chances()
     mishaps: Sequence[Mishap] = ()
     pauses: Sequence[Pause] = ()
     restart_s: float = 0.0
+    slows: Sequence[Slow] = ()
 
     def heard_at(self, at: float) -> float:
         """When the scheduler hears of what would reach it at `at`."""
@@ -82,6 +94,14 @@ class Faults:
             if pause.at <= at < pause.at + pause.seconds:
                 at = pause.at + pause.seconds
         return at
+
+    def slower(self, worker: str, at: float) -> float:
+        """What a batch that this worker begins at `at` takes, in shares of what it otherwise would."""
+        factor = 1.0
+        for slow in self.slows:
+            if slow.worker == worker and slow.at <= at < slow.at + slow.seconds:
+                factor *= slow.factor
+        return factor
 
     @classmethod
     def drawn(cls, workers: Sequence[str], until: float, kills: int, rng: np.random.Generator) -> "Faults":

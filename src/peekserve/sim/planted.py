@@ -3,6 +3,7 @@ make, in one method of one object of one run. Nothing here is ever part of a sch
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -12,6 +13,7 @@ from peekserve.core.columns import PENDING, WAITING
 from peekserve.core.fleet import Committed
 from peekserve.core.forwarding import Forwarding
 from peekserve.core.scheduler import Scheduler
+from peekserve.domain.application import public
 from peekserve.domain.gears import Stop
 from peekserve.domain.messages import Answer, BatchDone, Command, Unload, Woke
 from peekserve.domain.request import Outcome, Reason
@@ -142,11 +144,11 @@ def _alarm_not_again(scheduler: Scheduler) -> None:
         return commands
 
     def set_timer(kept: Any, now: float) -> None:
-        if scheduler._out or not isinstance(heard[0], Woke):
+        if scheduler._ledger.out or not isinstance(heard[0], Woke):
             kept(now)
 
     instead(scheduler, "handle", handle)
-    instead(scheduler, "_set_timer", set_timer)
+    instead(scheduler._turns, "set_timer", set_timer)
 
 
 @planted("beliefs after a peek do not sum to 1")
@@ -165,7 +167,7 @@ def _cancelled_row_runs(scheduler: Scheduler) -> None:
     def left(kept: Any, rows: Any) -> list[int]:
         return list(rows.slots)
 
-    instead(scheduler._held, "_left", left)
+    instead(scheduler._turns._held, "_left", left)
 
 
 @planted("a cancelled row that waits is not taken from those that wait")
@@ -245,3 +247,80 @@ def _peek_waited_for(scheduler: Scheduler) -> None:
     instead(backlog, "next_ready_at", lambda kept: inf)
     instead(backlog, "release_overdue", lambda kept, now: False)
     instead(backlog, "next_doom_at", lambda kept: kept() if not (backlog.state == PENDING).any() else inf)
+
+
+@planted("who is turned away for others is told so twice")
+def _shed_twice(scheduler: Scheduler) -> None:
+    shedding, ledger = scheduler._arrivals._shedding, scheduler._ledger
+
+    def let_go(kept: Any, entry: Any, *rest: Any) -> None:
+        kept(entry, *rest)
+        ledger.refuse(entry.request.id, Outcome.REFUSED, Reason.OVERLOADED, "no room")
+
+    instead(shedding, "_let_go", let_go)
+
+
+@planted("a floor on accuracy is forgotten when the row is taken in")
+def _below_floor(scheduler: Scheduler) -> None:
+    backlog = scheduler._backlog
+    instead(backlog, "add", lambda kept, request, *rest: kept(replace(request, min_accuracy=0.0), *rest))
+
+
+@planted("bytes of who hangs up are counted for ever")
+def _bytes_counted_for_ever(scheduler: Scheduler) -> None:
+    ledger = scheduler._ledger
+
+    def close(kept: Any, entry: Any, outcome: Outcome, *words: Any) -> None:
+        kept(entry, outcome, *words)
+        if outcome is Outcome.CANCELLED:
+            ledger.bytes += entry.request.bytes
+
+    instead(ledger, "close", close)
+
+
+@planted("who is begun may be turned away for others")
+def _begun_shed(scheduler: Scheduler) -> None:
+    instead(scheduler._ledger, "begin", lambda kept, entry: None)
+
+
+@planted("all are planned together, whatever their priority")
+def _levels_mixed(scheduler: Scheduler) -> None:
+    backlog = scheduler._backlog
+
+    def add(kept: Any, *given: Any) -> Any:
+        slots = kept(*given)
+        backlog.level[slots] = 1
+        return slots
+
+    instead(backlog, "add", add)
+
+
+@planted("what is unloaded by hand is still given to new requests")
+def _unloaded_still_served(scheduler: Scheduler) -> None:
+    offer = scheduler._offer
+    instead(offer, "offer", lambda kept, lanes, variants: None)
+
+
+@planted("rows that were let in before an unload are forgotten when weights are let go")
+def _unloaded_too_soon(scheduler: Scheduler) -> None:
+    offer, lanes = scheduler._offer, scheduler._catalogue.lanes
+
+    def needed(kept: Any) -> tuple[set[int], bool]:
+        own = (lane.weights[offer.offered[i, : len(lane.variants)]] for i, lane in enumerate(lanes))
+        return {int(w) for weights in own for w in weights}, False
+
+    instead(scheduler._editions, "_needed", needed)
+
+
+@planted("weights of what is unloaded stay where they are")
+def _unloaded_stays(scheduler: Scheduler) -> None:
+    instead(scheduler._fleet, "drop", lambda kept, needed: [])
+    instead(scheduler._fleet, "holds_other_than", lambda kept, needed: False)
+
+
+@planted("requests for a revision are served by the one before")
+def _served_by_the_other(scheduler: Scheduler) -> None:
+    def take(kept: Any, request: Any, now: float) -> bool:
+        return bool(kept(replace(request, application=public(request.application)), now))
+
+    instead(scheduler._arrivals, "take", take)

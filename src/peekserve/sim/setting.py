@@ -14,9 +14,10 @@ import numpy as np
 
 from peekserve.awareness.calibrate import fit
 from peekserve.core.catalogue import Catalogue
-from peekserve.domain.application import Application, OnMiss, PeekSpec, QueryType, Variant
+from peekserve.domain.application import Application, OnMiss, PeekSpec, QueryType, Variant, public
 from peekserve.domain.gears import Expected, Gear, GearPlan, Holding, Planned, Share
 from peekserve.domain.profile import LatencyCurve, Quality, Timing
+from peekserve.domain.request import Request
 from peekserve.domain.tensors import InputMap, TensorSpec
 from peekserve.domain.utility import Penalty
 from peekserve.sim.world import Floats, Recorded
@@ -35,11 +36,16 @@ WEIGHT_BYTES = 400
 LOAD_S = 0.01
 
 
+EDITION = "two"
+JOINING = f"x@{EDITION}"
+
+
 @cache
 def recorded() -> Mapping[str, Recorded]:
     """What everything says of every sample, by application."""
     rng = np.random.default_rng(20250711)
-    return {"x": _recorded(_X, 4, True, rng), "y": _recorded(_Y, 2, False, rng)}
+    x = _recorded(_X, 4, True, rng)
+    return {"x": x, "y": _recorded(_Y, 2, False, rng), JOINING: x}
 
 
 @cache
@@ -64,6 +70,26 @@ def applications(x: OnMiss, y: OnMiss) -> tuple[Application, ...]:
             queries=(("default", QueryType(0.2)), ("soft", sigmoid)),
         ),
     )
+
+
+@cache
+def joining(x: OnMiss) -> Application:
+    """A revision of x that joins while requests run: its subnets are the same, its best model is another one."""
+    app = applications(x, OnMiss.REJECT)[0]
+    variants = tuple(replace(v, weights="x-larger") if v.weights == "x-large" else v for v in app.variants)
+    return replace(app, edition=EDITION, variants=variants)
+
+
+def reachable(request: Request) -> tuple[float, ...]:
+    """The accuracies of all that may answer this request."""
+    app = next(a for a in applications(OnMiss.LATE, OnMiss.LATE) if a.name == public(request.application))
+    able = [
+        v.quality
+        for v in app.variants
+        if request.pinned in (None, v.name)
+        and (request.inputs is None or set(v.needs) <= set(request.inputs))
+    ]
+    return tuple(round(quality.accuracy, 4) for quality in able if quality is not None)
 
 
 @cache

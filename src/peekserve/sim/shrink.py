@@ -15,11 +15,11 @@ from peekserve.domain.request import Request
 from peekserve.errors import InvalidRequest
 from peekserve.policies import SWITCHES
 from peekserve.sim.faults import Kill, Mishap, Pause
-from peekserve.sim.story import Failure, Pace, Plant, Story, Stray, live
+from peekserve.sim.story import Change, Failure, Pace, Plant, Story, Stray, live
 
-T = TypeVar("T", Story, SchedulerSpec, Request, Kill, Stray, Pause, Pace, Mishap)
+T = TypeVar("T", Story, SchedulerSpec, Request, Kill, Stray, Pause, Pace, Mishap, Change)
 
-LISTS = ("requests", "mishaps", "kills", "strays", "pauses", "paces")
+LISTS = ("requests", "mishaps", "kills", "strays", "pauses", "paces", "slows", "changes")
 MOST_LIVES = 1500
 
 
@@ -40,7 +40,7 @@ class _Search:
 
     def take(self, candidate: Story) -> bool:
         """Is this one as bad? Then it is the story from now on."""
-        if self.lives >= self._most or candidate == self.story:
+        if self.lives >= self._most or candidate == self.story or not candidate.sound:
             return False
         self.lives += 1
         failure = live(candidate, self._plant)
@@ -82,6 +82,7 @@ def _over(story: Story, at: float) -> Story:
         requests=tuple(one for one in story.requests if one.arrived_at <= at),
         strays=tuple(one for one in story.strays if one.at <= at),
         kills=tuple(one for one in story.kills if one.at <= at),
+        changes=tuple(one for one in story.changes if one.at <= at),
     )
 
 
@@ -136,7 +137,8 @@ def _plainer_whole(story: Story) -> Iterator[Story]:
         ("escalate", None), ("planning", "rolling"), ("lead_s", 0.0), ("margin_s", 0.0), ("switches", None),
         ("preload", False), ("normalise", False), ("max_rows", own.max_rows), ("hang_s", own.hang_s),
         ("remember_rows", own.remember_rows), ("patience_s", own.patience_s), ("hold", True), ("peek", True),
-        ("beliefs", "dirichlet"), ("escalate_gain", own.escalate_gain),
+        ("beliefs", "dirichlet"), ("escalate_gain", own.escalate_gain), ("follow_pace", False), ("admit", False),
+        ("max_bytes", own.max_bytes),
     )  # fmt: skip
     for name, plain in plain_ones:
         if getattr(spec, name) != plain:
@@ -162,7 +164,7 @@ def _plainer(request: Request) -> Iterator[Request]:
             yield replace(request, rows=rows, counts=counts[:rows] if counts else None)
     for name, plain in (
         ("pinned", None), ("inputs", None), ("counts", None), ("explain", False), ("bucket", 0),
-        ("query", "default"),
+        ("query", "default"), ("priority", 0), ("min_accuracy", 0.0), ("bytes", 0),
     ):  # fmt: skip
         if getattr(request, name) != plain:
             yield _with(request, name, plain)
@@ -184,8 +186,8 @@ def _plainer_faults(story: Story) -> Iterator[Story]:
                 sooner = replace(mishap, nth=nth)
                 yield replace(story, mishaps=(*story.mishaps[:i], sooner, *story.mishaps[i + 1 :]))
     for name, times in (
-        ("kills", ("at", "back_s", "unnoticed_s")), ("strays", ("at",)), ("pauses", ("at", "seconds")),
-        ("paces", ("factor", "drift")), ("mishaps", ("seconds",)),
+        ("kills", ("at", "back_s", "unnoticed_s")), ("strays", ("at",)), ("changes", ("at",)),
+        ("pauses", ("at", "seconds")), ("paces", ("factor", "drift")), ("mishaps", ("seconds",)),
     ):  # fmt: skip
         own = getattr(story, name)
         for i, one in enumerate(own):

@@ -12,16 +12,19 @@ from typing import Literal
 
 import numpy as np
 
+from peekserve.core.catalogue import Catalogue
 from peekserve.core.scheduler import Scheduler
 from peekserve.core.spec import SchedulerSpec
-from peekserve.domain.application import OnMiss
+from peekserve.domain.application import Application, OnMiss, public
 from peekserve.domain.messages import (
     BatchDone,
     Cancelled,
     Command,
     Confirmed,
     Event,
+    Offered,
     Peeked,
+    Registered,
     RunBatch,
     Woke,
 )
@@ -30,8 +33,8 @@ from peekserve.policies import PLANNED, REMEMBERING
 from peekserve.sim.audit import Audit
 from peekserve.sim.confirming import Confirming, truth_of
 from peekserve.sim.driver import Simulation, SimWorker
-from peekserve.sim.faults import Faults, Kill, Mishap, Pause
-from peekserve.sim.setting import applications, catalogue, gear_plans, recorded
+from peekserve.sim.faults import Faults, Kill, Mishap, Pause, Slow
+from peekserve.sim.setting import applications, catalogue, gear_plans, joining, recorded
 from peekserve.sim.world import Floats, RecordedWorld
 
 DRIFTS_S = 3.0  # after so long nothing drifts any further
@@ -63,6 +66,15 @@ class Stray:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """What is served changes: this application joins, by its key, or from now on offers `variants` and no others."""
+
+    at: float
+    key: str
+    variants: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
     """`x`, `y`: what the two applications do of rows that cannot be in time. `uneven`: batches take up to this share
     more or less than their profile. `confirm`: the chance that an answer's true classes come back, 30 ms later."""
@@ -78,6 +90,8 @@ class Story:
     mishaps: tuple[Mishap, ...] = ()
     pauses: tuple[Pause, ...] = ()
     paces: tuple[Pace, ...] = ()
+    slows: tuple[Slow, ...] = ()
+    changes: tuple[Change, ...] = ()
     uneven: float = 0.0
     confirm: float = 0.0
     wire_s: float = 0.0
@@ -85,14 +99,18 @@ class Story:
     restart_s: float = 0.0
 
     @property
+    def sound(self) -> bool:
+        """Does every application join that a request names?"""
+        joined = {one.key for one in self.changes if one.variants is None}
+        return all(
+            one.application == public(one.application) or one.application in joined for one in self.requests
+        )
+
+    @property
     def size(self) -> int:
         """How much there is to read."""
-        return sum(
-            map(
-                len,
-                (self.requests, self.workers, self.strays, self.kills, self.mishaps, self.pauses, self.paces),
-            )
-        )
+        faults = (self.strays, self.kills, self.mishaps, self.pauses, self.paces, self.slows, self.changes)
+        return sum(map(len, (self.requests, self.workers, *faults)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +130,8 @@ def live(story: Story, plant: Plant | None = None, look: Look | None = None) -> 
     scheduler = _scheduler(story)
     if plant is not None:
         plant(scheduler)
-    audit = Audit(scheduler, story.spec, applications(story.x, story.y), story.workers, _slip(story))
+    apps = {app.key: app for app in (*applications(story.x, story.y), joining(story.x))}
+    audit = Audit(scheduler, story.spec, tuple(apps.values()), story.workers, _slip(story))
     now_at = 0.0
 
     def observe(event: Event, now: float, commands: Sequence[Command]) -> None:
@@ -122,15 +141,18 @@ def live(story: Story, plant: Plant | None = None, look: Look | None = None) -> 
             look(event, now, commands)
         audit.look(event, now, commands)
 
-    apps = {app.name: app for app in applications(story.x, story.y)}
     truth = truth_of(recorded())
     simulation = Simulation(
         scheduler, story.workers, _World(story, RecordedWorld(apps, recorded())), story.seed,
-        Faults(story.kills, mishaps=story.mishaps, pauses=story.pauses, restart_s=story.restart_s),
+        Faults(
+            story.kills, mishaps=story.mishaps, pauses=story.pauses, restart_s=story.restart_s, slows=story.slows
+        ),
         check=True, observe=observe, confirm=Confirming(truth, story.confirm, 0.03) if story.confirm else None,
     )  # fmt: skip
     by_id = {request.id: request for request in story.requests}
     strays = [(stray.at, _event(stray, by_id, truth)) for stray in story.strays]
+    strays += [(change.at, _changed(change, apps)) for change in story.changes]
+    strays.sort(key=lambda one: one[0])
     try:
         simulation.run(story.requests, strays=strays)
         audit.end()
@@ -156,7 +178,9 @@ def _scheduler(story: Story) -> Scheduler:
     if spec.policy in PLANNED:
         workers = [(one.name, one.device) for one in story.workers]
         spec = replace(spec, plans=gear_plans(workers, single=spec.policy == "model-switching"))
-    over = catalogue(story.x, story.y, spec.normalise)
+    shared = catalogue(story.x, story.y, spec.normalise)
+    # One that grows belongs to one scheduler.
+    over = Catalogue(shared.applications, spec.normalise) if story.changes else shared
     return spec.over(over, spec.made() if spec.policy in REMEMBERING else None)
 
 
@@ -169,6 +193,10 @@ def _slip(story: Story) -> Callable[[float], float]:
         return lambda at: at
     # Two pauses may follow each other, with a late alarm between them.
     return lambda at: faults.heard_at(faults.heard_at(at) + late_s)
+
+
+def _changed(change: Change, apps: Mapping[str, Application]) -> Event:
+    return Registered(apps[change.key]) if change.variants is None else Offered(change.key, change.variants)
 
 
 def _event(

@@ -18,9 +18,11 @@ from peekserve.domain.messages import (
     Load,
     Loaded,
     LoadFailed,
+    Offered,
     Peek,
     Peeked,
     Recalled,
+    Registered,
     Restart,
     RunBatch,
     Unload,
@@ -77,11 +79,17 @@ def _setting(story: Story) -> Iterator[str]:
         yield f"mishap: {mishap.of} number {mishap.nth} is {mishap.what}{by}"
     for stray in story.strays:
         yield f"stray: {stray.what} {stray.request_id} at {stray.at * 1e3:g} ms"
+    for change in story.changes:
+        what = "joins" if change.variants is None else f"offers {', '.join(change.variants) or 'nothing'}"
+        yield f"change: {change.key} {what} at {change.at * 1e3:g} ms"
     for pause in story.pauses:
         yield f"pause: nothing is heard for {pause.seconds * 1e3:g} ms from {pause.at * 1e3:g} ms on"
     for pace in story.paces:
         drift = f", {pace.drift:g} times that every second" if pace.drift != 1.0 else ""
         yield f"wrong profile: {pace.application}/{pace.variant} takes {pace.factor:.3g} times as long{drift}"
+    for slow in story.slows:
+        until = f"{slow.at * 1e3:g} to {(slow.at + slow.seconds) * 1e3:g} ms"
+        yield f"slow: {slow.worker} takes {slow.factor:.3g} times as long from {until}"
 
 
 def _asked(request: Request, story: Story) -> str:
@@ -90,7 +98,7 @@ def _asked(request: Request, story: Story) -> str:
         f"{name}={getattr(request, name)!r}"
         for name, plain in (
             ("pinned", None), ("inputs", None), ("counts", None), ("bucket", 0), ("explain", False),
-            ("query", "default"),
+            ("query", "default"), ("priority", 0), ("min_accuracy", 0.0), ("bytes", 0),
         )
         if getattr(request, name) != plain
     ]  # fmt: skip
@@ -128,6 +136,10 @@ def _happened(event: Event) -> str:
             return "the alarm rang"
         case Recalled():
             return "lessons were recalled"
+        case Registered(application):
+            return f"{application.key} joined"
+        case Offered(key, variants):
+            return f"{key} offers {', '.join(variants) or 'nothing'}"
 
 
 def _followed(command: Command) -> str:

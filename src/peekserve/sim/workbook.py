@@ -45,16 +45,28 @@ class Workbook:
         self, spec: SchedulerSpec, applications: Sequence[Application], workers: Sequence[SimWorker]
     ) -> None:
         self._spec = spec
-        self._classes = {app.name: len(app.classes) for app in applications}
-        self._variants = {(app.name, v.name): v for app in applications for v in app.variants}
+        self._classes = {app.key: len(app.classes) for app in applications}
+        self._variants = {(app.key, v.name): v for app in applications for v in app.variants}
         self._workers = {one.name: _Worker(one.device, one.budget_bytes) for one in workers}
         self._batches: dict[int, Given] = {}
         self._running: dict[RowRef, int] = {}
         self._failed: set[tuple[RowRef, str]] = set()
         self._broken: set[str] = set()
+        self._offered = {app.key: frozenset(v.name for v in app.variants) for app in applications}
+        self._may_use: dict[str, frozenset[str]] = {}
         self.said: set[RowRef] = set()
 
     # ---- what happened ----
+
+    def arrived(self, request: Request) -> bool:
+        """Does anything that it may use take new requests?"""
+        offered = self._offered[request.application]
+        self._may_use[request.id] = offered
+        return bool(offered) if request.pinned is None else request.pinned in offered
+
+    def offered(self, key: str, variants: Sequence[str]) -> None:
+        self._offered[key] = frozenset(variants)
+        self._broken -= {self._variants[key, name].weights for name in variants}
 
     def up(self, name: str) -> None:
         worker = self._workers[name]
@@ -146,6 +158,13 @@ class Workbook:
             self._broke(f"{what}, which is none of its kind")
         if request.pinned not in (None, batch.variant):
             self._broke(f"{what} with {batch.variant!r}, and the client named {request.pinned!r}")
+        if request.level != open_[batch.rows[0].request_id].level:
+            self._broke(f"{what} with rows of another priority")
+        quality = variant.quality
+        if request.min_accuracy > 0.0 and (quality is None or not quality.reaches(request.min_accuracy)):
+            self._broke(f"{what} with {batch.variant!r}, and at least {request.min_accuracy} is asked for")
+        if batch.variant not in self._may_use[ref.request_id]:
+            self._broke(f"{what} with {batch.variant!r}, which was not offered any more when it came")
         if (ref, batch.variant) in self._failed:
             self._broke(f"{what} with {batch.variant!r}, which failed on it before")
         if variant.weights in self._broken:
@@ -183,8 +202,11 @@ class Workbook:
         return self._batches.get(-1 if batch_id is None else batch_id)
 
     def end(self) -> None:
-        """Nothing will happen any more: no batch may be left."""
+        """Nothing will happen any more: no batch may be left, and no weights that nobody may use."""
+        used = {self._variants[key, name].weights for key, names in self._offered.items() for name in names}
         for name, worker in self._workers.items():
+            if worker.up and worker.held - used:
+                self._broke(f"worker {name!r} still holds {sorted(worker.held - used)}, which nobody may use")
             if worker.up and worker.given:
                 self._broke(f"worker {name!r} still has batches {sorted(worker.given)} that never ended")
 

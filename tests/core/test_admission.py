@@ -1,0 +1,52 @@
+"""Who is let in has a place in a plan; who has none is told so at once."""
+
+import pytest
+
+from peekserve.domain.application import OnMiss
+from peekserve.domain.messages import Answer, Arrived, RunBatch, Woke
+from peekserve.domain.request import Outcome, Reason
+from peekserve.policies import make
+from tests.core.stories import a_request, a_scheduler, an_application, of_kind, takes
+
+pytestmark = pytest.mark.core
+
+
+def fifty(on_miss=OnMiss.REJECT, max_batch=1, workers=1, **options):
+    app = an_application(takes(0.05, max_batch=max_batch), on_miss=on_miss)
+    return a_scheduler(app, policy=make("horizon"), admit=True, **options)
+
+
+def test_of_three_that_one_worker_can_answer_one_two_hear_so_on_arrival():
+    scheduler = fifty()
+    for i in range(3):
+        scheduler.handle(Arrived(a_request(f"r{i}", due_at=0.06)), now=0.0)
+    commands = scheduler.handle(Woke(), now=0.0)
+    assert len(of_kind(commands, RunBatch)) == 1
+    refused = of_kind(commands, Answer)
+    assert [(a.outcome, a.reason) for a in refused] == [(Outcome.REFUSED, Reason.DEADLINE_INFEASIBLE)] * 2
+    assert "needs 50.0 ms" in refused[0].detail and "60.0 ms are left" in refused[0].detail
+
+
+def test_who_comes_while_the_worker_is_busy_hears_it_on_arrival_too():
+    scheduler = fifty()
+    scheduler.handle(Arrived(a_request("r0", due_at=0.06)), now=0.0)
+    scheduler.handle(Woke(), now=0.0)
+    scheduler.handle(Arrived(a_request("r1", arrived_at=0.01, due_at=0.09)), now=0.01)
+    [refused] = of_kind(scheduler.handle(Woke(), now=0.01), Answer)
+    assert (refused.request_id, refused.reason) == ("r1", Reason.DEADLINE_INFEASIBLE)
+
+
+def test_who_has_a_place_behind_the_running_batch_waits_for_it():
+    scheduler = fifty()
+    scheduler.handle(Arrived(a_request("r0", due_at=0.06)), now=0.0)
+    scheduler.handle(Woke(), now=0.0)
+    scheduler.handle(Arrived(a_request("r1", arrived_at=0.01, due_at=0.12)), now=0.01)
+    assert not of_kind(scheduler.handle(Woke(), now=0.01), Answer)
+    assert scheduler.open_requests == 2
+
+
+def test_an_application_that_answers_late_or_by_its_peek_refuses_nobody_for_want_of_a_place():
+    scheduler = fifty(on_miss=OnMiss.LATE)
+    for i in range(3):
+        scheduler.handle(Arrived(a_request(f"r{i}", due_at=0.06)), now=0.0)
+    assert not of_kind(scheduler.handle(Woke(), now=0.0), Answer)

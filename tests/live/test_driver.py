@@ -150,6 +150,18 @@ async def test_draining_answers_what_is_under_way_and_turns_the_rest_away():
 
 
 @on_stage
+async def test_one_that_leaves_is_not_ready_and_serves_on():
+    stage = await Stage().ready()
+    assert stage.driver.ready()
+    stage.driver.leave()
+    assert not stage.driver.ready()
+    assert not stage.driver.ready("app")
+    assert stage.driver.live()
+    [answer] = await stage.answer(stage.submit())
+    assert answer.outcome is Outcome.ANSWERED
+
+
+@on_stage
 async def test_a_batch_that_cannot_be_handed_over_fails_instead_of_hanging():
     stage = await Stage().ready()
 

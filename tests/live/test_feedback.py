@@ -13,6 +13,7 @@ from peekserve.domain.feedback import Lesson, Verdict
 from peekserve.domain.messages import Acknowledge, Recalled
 from peekserve.domain.request import Outcome
 from peekserve.errors import InvalidConfiguration, TooFast
+from peekserve.live.alarm import QUIET_TURNS
 from peekserve.live.confirming import Confirmations, Told
 from peekserve.live.journalling import Journalling, replay
 from peekserve.live.keeping import Keeper
@@ -104,9 +105,10 @@ async def test_a_flood_of_feedback_lets_every_other_event_pass():
     await answered(stage, *[f"late{i}" for i in range(5)])
     assert not flood.done()
     kinds = Counter(type(event).__name__ for event in noted.events)
-    # Everything that five requests need took some turns of the loop, and four confirmations went into each of them.
+    # Everything that five requests need took some turns of the loop, and four confirmations went into each of them; an
+    # alarm for now listens for some turns more whether others come.
     assert kinds["BatchDone"] >= 1
-    assert kinds["Confirmed"] <= 40
+    assert kinds["Confirmed"] <= 40 * (QUIET_TURNS + 1)
     assert {one.verdict for one in await flood} == {Verdict.ACCEPTED}
     assert stage.driver.drift("app").confirmed == 300
 

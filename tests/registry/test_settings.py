@@ -22,6 +22,7 @@ log: debug
 state: /var/lib/peekserve
 journal: run.journal
 supernets: torch
+follow_pace: false
 """
 
 
@@ -51,6 +52,7 @@ def test_every_key_of_the_file(tmp_path):
         state="/var/lib/peekserve",
         journal="run.journal",
         supernets="torch",
+        follow_pace=False,
     )
     assert origins.of("limits.rows") == f"{tmp_path}/peekserve.yaml:14"
 

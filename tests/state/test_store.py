@@ -88,7 +88,7 @@ def test_a_file_of_a_newer_version_is_left_alone(tmp_path):
         connection.execute("PRAGMA user_version = 9")
     before = path.read_bytes()
     with pytest.raises(
-        InvalidConfiguration, match=r"written by a newer peekserve \(schema 9; this one knows 2\)"
+        InvalidConfiguration, match=r"written by a newer peekserve \(schema 9; this one knows 3\)"
     ):
         Store(path).quality("m", "v")
     assert path.read_bytes() == before

@@ -71,3 +71,7 @@ def test_whoever_shares_the_weights_is_warmed_up_with_them():
     host.handle(frames.LoadModel("tiny", "wide.b"), 0.0)
     assert runtime.rows[6:] == [1], "nothing but the one that a batch waits for"
     ring.close()
+
+
+def test_a_ping_is_answered(host):
+    assert host[0].handle(frames.Ping(), 0.0) == frames.Pong()

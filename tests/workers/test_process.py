@@ -19,6 +19,7 @@ from peekserve.domain.messages import BatchFailed, Loaded, LoadFailed, WorkerDow
 from peekserve.errors import InvalidConfiguration, WorkerFailed
 from peekserve.runtimes.spec import RuntimeSpec
 from peekserve.workers.process import ProcessWorkers
+from peekserve.workers.seat import BEAT_S
 from peekserve.workers.slots import Slot
 from tests.runtimes.tiny import a_variant, an_application, save_linear, save_slow, some_rows, takes
 from tests.workers.checks import CHECKS
@@ -39,9 +40,9 @@ def variants(tmp_path):
 
 
 @asynccontextmanager
-async def started(variants, clock=None, **fields):
+async def started(variants, clock=None, beat_s=BEAT_S, **fields):
     slots, applications = [Slot(WORKER, **fields)], {"tiny": an_application(*variants)}
-    workers = ProcessWorkers(slots, applications, asyncio.get_running_loop(), clock)
+    workers = ProcessWorkers(slots, applications, asyncio.get_running_loop(), clock, beat_s)
     try:
         yield await Story(workers).start()
     finally:
@@ -88,6 +89,43 @@ async def test_ten_deaths_are_ten_downs_and_ten_ups(variants):
         assert len(seen) == 10
         health = story.workers.health()[WORKER]
         assert (health.up, health.restarts, health.waiting_since) == (True, 10, None)
+
+
+async def test_an_idle_worker_answers_its_heartbeats(variants):
+    async with started(variants, beat_s=0.05) as story:
+        hello, heard = pid(story), set()
+        while len(heard) < 4:
+            await asyncio.sleep(0)
+            heard.add(story.workers.health()[WORKER].heard_at)
+        health = story.workers.health()[WORKER]
+        assert (health.up, health.pid, health.restarts, health.waiting_since) == (True, hello, 0, None)
+        story.load("linear")  # what it is asked between two beats is answered as ever
+        story.run(1, "linear", some_rows(3))
+        assert isinstance(await story.next(), Loaded)
+        assert (await story.next()).batch_id == 1
+
+
+async def test_an_idle_worker_that_stands_still_is_replaced(variants):
+    async with started(variants, beat_s=0.1) as story:
+        stopped = pid(story)
+        os.kill(stopped, signal.SIGSTOP)
+        down = await story.next()
+        assert isinstance(down, WorkerDown)
+        assert "it had nothing to do and did not answer for 0.3 s" in down.error
+        assert isinstance(await story.next(), WorkerUp)
+        assert pid(story) != stopped
+        with pytest.raises(ProcessLookupError):
+            os.kill(stopped, 0)
+
+
+async def test_a_worker_that_stands_still_in_a_load_is_replaced(variants):
+    async with started(variants, beat_s=0.01) as story:
+        os.kill(pid(story), signal.SIGSTOP)
+        story.load("linear")
+        down = await story.next()
+        assert isinstance(down, WorkerDown)
+        assert "did not answer for" in down.error
+        assert isinstance(await story.next(), WorkerUp)
 
 
 async def test_commands_to_a_dead_worker_are_answered_by_its_death_alone(variants):

@@ -6,9 +6,8 @@ functions that hand their events to the loop.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Protocol
 
 import numpy as np
@@ -31,11 +30,11 @@ from peekserve.domain.messages import (
     Confirmed,
     Event,
     Load,
-    Loaded,
-    LoadFailed,
+    Offered,
     Peek,
     Peeked,
     Recalled,
+    Registered,
     Restart,
     RunBatch,
     Unload,
@@ -46,6 +45,9 @@ from peekserve.domain.messages import (
 )
 from peekserve.domain.request import Outcome, Reason, Request
 from peekserve.errors import InvariantBroken
+from peekserve.live.alarm import Alarm
+from peekserve.live.editions import Editions
+from peekserve.live.health import Health
 from peekserve.peeking.base import Lengths, Peeks
 from peekserve.workers.base import Workers
 
@@ -69,7 +71,6 @@ class _UnderWay:
     inputs: Inputs
     lengths: Lengths | None
     answer: asyncio.Future[Answer]
-    size: int
 
 
 class LiveDriver:
@@ -83,9 +84,8 @@ class LiveDriver:
         peeks: Peeks | None,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
-        max_bytes: int = 256 << 20,
     ) -> None:
-        self.applications: Mapping[str, Application] = {app.name: app for app in applications}
+        self._editions = Editions(applications)
         self._scheduler = scheduler
         self._workers = workers
         self._peeks = peeks
@@ -93,14 +93,12 @@ class LiveDriver:
         self._loop = loop
         self._under_way: dict[str, _UnderWay] = {}
         self._observers: list[Observer] = []
-        self._alarm: asyncio.Handle | None = None
-        self._loading: set[tuple[str, str]] = set()
+        self._alarm = Alarm(loop, clock, lambda: self.post(Woke()))
         self._up: set[str] = set()
-        self._broken: dict[str, str] = {}
+        self._health = Health()
         self._acknowledged: Acknowledge | None = None
+        self._leaving = False
         self._draining = False
-        self._bytes = 0
-        self._max_bytes = max_bytes
         self._idle = asyncio.Event()
         self._idle.set()
         self._started = asyncio.Event()
@@ -114,9 +112,13 @@ class LiveDriver:
         """Returns when a worker is up and has loaded what the scheduler asked it to load first."""
         await self._started.wait()
 
+    def leave(self) -> None:
+        """From now on not ready, so that nobody sends anybody here; who comes all the same is served."""
+        self._leaving = True
+
     async def drain(self, at_most_s: float) -> None:
         """Take nothing new; wait for what was accepted, but no longer than this."""
-        self._draining = True
+        self._leaving = self._draining = True
         try:
             await asyncio.wait_for(self._idle.wait(), at_most_s)
         except TimeoutError:
@@ -129,8 +131,7 @@ class LiveDriver:
                 self.cancel(request_id)
 
     def stop(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._alarm.cancel()
         self._workers.stop()
 
     # ---- what the doors use ----
@@ -148,22 +149,14 @@ class LiveDriver:
                 Answer(request.id, Outcome.REFUSED, Reason.DRAINING, detail="the server is going down")
             )
             return future
-        size = sum(array.nbytes for array in inputs.values())
-        if self._bytes + size > self._max_bytes:
-            detail = (
-                f"{self._bytes} bytes of inputs wait or run and {size} came; the limit is {self._max_bytes}"
-            )
-            future.set_result(Answer(request.id, Outcome.REFUSED, Reason.OVERLOADED, detail=detail))
-            return future
-        self._bytes += size
-        self._under_way[request.id] = _UnderWay(request, inputs, lengths, future, size)
+        self._alarm.came()
+        self._under_way[request.id] = _UnderWay(request, inputs, lengths, future)
         self._idle.clear()
         try:
             self.post(Arrived(request))
         except Exception:
             # Nothing was accepted: the door tells its client, and nobody waits for an outcome.
             self._under_way.pop(request.id, None)
-            self._bytes -= size
             if not self._under_way:
                 self._idle.set()
             raise
@@ -171,7 +164,12 @@ class LiveDriver:
 
     def belief(self, application: str) -> Belief:
         """How the scheduler believes its rows now. Raises UnknownApplication."""
-        return self._scheduler.belief(application)
+        found = self.applications.get(application)
+        return self._scheduler.belief(found.key if found else application)
+
+    def paces(self) -> Mapping[tuple[str, str, str], float]:
+        """As of the scheduler: what batches take over their profile, by worker, key and variant."""
+        return self._scheduler.paces()
 
     def cancel(self, request_id: str) -> None:
         if request_id in self._under_way:
@@ -197,7 +195,8 @@ class LiveDriver:
             self.post(Recalled(tuple(lessons[first : first + 256])))
 
     def drift(self, application: str) -> Drift:
-        return self._scheduler.feedback.drift(list(self.applications).index(application))
+        """Of what clients get under this name."""
+        return self._scheduler.drift(self.applications[application].key)
 
     def observe(self, observer: Observer) -> None:
         self._observers.append(observer)
@@ -207,11 +206,12 @@ class LiveDriver:
         return len(self._under_way)
 
     def live(self) -> bool:
-        return True
+        """Is it worth keeping this process? (live/health.py)"""
+        return self._health.live(self._clock.now())
 
     def ready(self, application: str | None = None, variant: str | None = None) -> bool:
         """Can new requests be served (of this application, by this variant)?"""
-        if self._draining or not self._up or not self._started.is_set():
+        if self._leaving or not self._up or not self._started.is_set():
             return False
         if application is None:
             return True
@@ -219,13 +219,56 @@ class LiveDriver:
         return any(self.state(application, name)[0] == "READY" for name in names)
 
     def state(self, application: str, variant: str) -> tuple[str, str]:
-        """(READY or UNAVAILABLE, why)."""
-        weights = self.applications[application].variant(variant).weights
-        if weights in self._broken:
-            return "UNAVAILABLE", self._broken[weights]
-        if not self._up:
-            return "UNAVAILABLE", "no worker is up"
-        return "READY", ""
+        """(READY, LOADING or UNAVAILABLE, why)."""
+        return self._editions.state(application, variant, bool(self._up))
+
+    # ---- what is served ----
+
+    @property
+    def applications(self) -> Mapping[str, Application]:
+        """By public name: what clients get."""
+        return self._editions.active
+
+    @property
+    def editions(self) -> Mapping[str, Application]:
+        """By key: all that requests under way may name."""
+        return self._editions.known
+
+    def label(self, key: str) -> str:
+        """What metrics and logs call an application, by its key."""
+        return self._editions.label(key)
+
+    def register(self, application: Application) -> None:
+        """An application, or another revision of one, may be named by requests from now on; no client gets it before it
+        is activated. Raises InvalidConfiguration where its key is taken."""
+        self._editions.check_new(application)
+        self._workers.join(application)
+        self.post(Registered(application))
+        self._editions.joined(application)
+
+    def activate(self, key: str) -> None:
+        """Clients get this one under its name from now on. What they got before takes nothing new, and is gone when its
+        last row is. Raises UnknownApplication."""
+        before = self._editions.activate(key)
+        everything = tuple(variant.name for variant in self.editions[key].variants)
+        if self._editions.offered(key) != everything:
+            self.offer(key, everything)
+        if before is not None:
+            self.offer(before.key, ())
+
+    def withdraw(self, name: str) -> None:
+        """Clients get nothing under this name any more. Raises UnknownApplication."""
+        self.offer(self._editions.withdraw(name).key, ())
+
+    def offer(self, key: str, variants: tuple[str, ...]) -> asyncio.Future[dict[str, str]]:
+        """Load and unload by hand: new requests may use these variants and no others. Resolves when they are loaded, or
+        when the others are gone, with what went wrong by weights. Raises UnknownApplication, UnknownVariant."""
+        application = self._editions.find(key)
+        for name in variants:
+            application.variant(name)
+        done = self._editions.offer(key, variants, self._loop)
+        self.post(Offered(key, variants))
+        return done
 
     # ---- events in, commands out ----
 
@@ -243,7 +286,8 @@ class LiveDriver:
                 LOG.exception("a command could not be carried out: %s", type(command).__name__)
                 if isinstance(command, RunBatch):  # its rows must not wait for what was never started
                     self._loop.call_soon(self.post, BatchFailed(command.batch_id, f"not started: {error}"))
-        if not self._started.is_set() and self._up and not self._loading:
+        self._editions.settle(self._scheduler.draining)
+        if not self._started.is_set() and self._up and not self._editions.loading:
             self._started.set()
 
     def _show(self, event: Event, commands: Sequence[Command], now: float) -> None:
@@ -264,7 +308,7 @@ class LiveDriver:
     def _do(self, command: Command, now: float) -> None:
         match command:
             case WakeAt(at):
-                self._set_alarm(at, now)
+                self._alarm.set(at, now)
             case Answer(request_id):
                 self._answer(request_id, command)
             case Acknowledge():
@@ -277,35 +321,18 @@ class LiveDriver:
                     self._loop.call_soon(self.post, Peeked(request_id, None))
                 else:
                     self._peeks.submit(request_id, asked.request.application, asked.inputs, asked.lengths)
-            case Load(worker, weights):
-                self._loading.add((worker, weights))
+            case Load():
+                self._editions.asked(command)
                 self._workers.load(command)
             case Unload():
                 self._workers.unload(command)
             case Restart():
                 self._workers.restart(command)
 
-    def _set_alarm(self, at: float, now: float) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        # An alarm for now rings after the other events of this turn of the loop: they are planned together.
-        wake: Callable[[], None] = self._wake
-        # Event loops count in milliseconds and may ring early: rounded up, or the scheduler would be woken in vain.
-        self._alarm = (
-            self._loop.call_soon(wake)
-            if at <= now
-            else self._loop.call_later(ceil((at - now) * 1e3) / 1e3, wake)
-        )
-
-    def _wake(self) -> None:
-        self._alarm = None
-        self.post(Woke())
-
     def _answer(self, request_id: str, answer: Answer) -> None:
         settled = self._under_way.pop(request_id, None)
         if settled is None:
             raise InvariantBroken(f"request {request_id!r} got two outcomes")
-        self._bytes -= settled.size
         if not settled.answer.done():
             settled.answer.set_result(answer)
         if not self._under_way:
@@ -315,17 +342,14 @@ class LiveDriver:
         return {name: array[row] for name, array in self._under_way[request_id].inputs.items()}
 
     def _note(self, event: Event) -> None:
+        self._editions.note(event)
         match event:
             case WorkerUp(worker):
                 self._up.add(worker)
+                self._health.up(worker, self._clock.now())
             case WorkerDown(worker):
                 self._up.discard(worker)
-                self._loading = {pair for pair in self._loading if pair[0] != worker}
-            case Loaded(worker, weights):
-                self._loading.discard((worker, weights))
-            case LoadFailed(worker, weights, error):
-                self._loading.discard((worker, weights))
-                self._broken[weights] = error
+                self._health.down(worker, self._clock.now())
             case _:
                 pass
 

@@ -7,7 +7,7 @@ come out, while the data arrive.
 the peeking thread (`LocalStage`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
@@ -72,6 +72,16 @@ class Staging:
         self._ring_bytes = 0
         self._waiting_bytes = 0
         self._opened = 0
+
+    def join(self, application: Application) -> list[Taken | Turned | Found | Gone]:
+        """Streams under its name are cut as it says from now on; where that is another way, open ones begin anew."""
+        before = self._specs.pop(application.name, None)
+        if application.stream is not None:
+            self._specs[application.name] = (application, application.stream)
+        if before is None or (before[1], before[0].inputs) == (application.stream, application.inputs):
+            return []
+        mine = [key for key in self._held if key[0] == application.name]
+        return [gone for key in mine for gone in self._forget(key, idle=True)]
 
     @property
     def streams(self) -> int:
@@ -241,17 +251,23 @@ class LocalStage:
 
     PREFIX = "window/"
 
-    def __init__(self, staging: Staging, peeker: Peeking | None, peeked: Iterable[str]) -> None:
-        """`peeked`: the applications that the peeker knows."""
+    def __init__(self, staging: Staging, peeker: Peeking | None, peeked: Container[str]) -> None:
+        """`peeked`: the applications that the peeker knows, now or later."""
         self._staging = staging
         self._peeker = peeker
-        self._peeked = frozenset(peeked)
+        self._peeked = peeked
         self._tell: Tell = lambda news: None
         self._numbers = count(1)
         self._waiting: dict[str, Found] = {}
 
     def listen(self, tell: Tell) -> None:
         self._tell = tell
+
+    def join(self, application: Application) -> None:
+        """Clients get this application under its name from now on (Staging.join)."""
+        gone = [one for one in self._staging.join(application) if not isinstance(one, Found)]
+        if gone:
+            self._tell(gone)
 
     @classmethod
     def mine(cls, request_id: str) -> bool:

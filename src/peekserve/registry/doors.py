@@ -1,4 +1,5 @@
-"""The keys of peekserve.yaml that belong to the doors: where they listen, who may come in, and how much at once."""
+"""The keys of peekserve.yaml that belong to the doors: where they listen, who may come in, how much at once,
+and how they close."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ class Limits:
     """`body`: bytes of one request. `rows`: of one request. `waiting_rows`, `waiting_bytes`: of all that
     wait. `remembered_rows`: answered rows whose true class may still come. `rate`: requests a second of one client,
     0 for no limit; `burst`: of them at once, 0 for one second's. `body_wait_s`: until a body is here that has begun.
+    `upload`: bytes of a revision that is registered.
     """
 
     body: int = 64 << 20
@@ -43,6 +45,16 @@ class Limits:
     rate: float = 0.0
     burst: float = 0.0
     body_wait_s: float = 10.0
+    upload: int = 512 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """What comes between being asked to end and the end. `delay_s`: still serving, no longer ready, until whoever sends
+    requests has noticed. `at_most_s`: after that, how long what was accepted is waited for."""
+
+    delay_s: float = 0.0
+    at_most_s: float = 10.0
 
 
 def address(entry: Entry, default: Address) -> Address:
@@ -61,6 +73,17 @@ def grpc(entry: Entry) -> Address | None:
 def tls(entry: Entry) -> Tls:
     section = Section(entry)
     found = Tls(section.need("certificate", _a_file, ""), section.need("key", _a_file, ""))
+    section.done()
+    return found
+
+
+def drain(entry: Entry) -> Drain:
+    plain = Drain()
+    section = Section(entry)
+    found = Drain(
+        section.take("delay", Entry.seconds, plain.delay_s),
+        section.take("at_most", Entry.seconds, plain.at_most_s),
+    )
     section.done()
     return found
 
@@ -84,6 +107,7 @@ def limits(entry: Entry) -> Limits:
         section.take("rate", lambda e: e.number(0.0), plain.rate),
         section.take("burst", lambda e: e.number(0.0), plain.burst),
         section.take("body_wait", Entry.positive_seconds, plain.body_wait_s),
+        section.take("upload", Entry.size, plain.upload),
     )
     section.done()
     if 0.0 < found.burst < 1.0:

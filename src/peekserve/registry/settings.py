@@ -12,7 +12,20 @@ from pathlib import Path
 from peekserve.config import Entry, Misread, Problems, Section, parse, read
 from peekserve.domain.application import OnMiss, check_name
 from peekserve.policies import PLANNED, POLICIES, YARDSTICKS
-from peekserve.registry.doors import ACCESS, GRPC, HTTP, Address, Limits, Tls, address, grpc, limits, tls
+from peekserve.registry.doors import (
+    ACCESS,
+    GRPC,
+    HTTP,
+    Address,
+    Drain,
+    Limits,
+    Tls,
+    address,
+    drain,
+    grpc,
+    limits,
+    tls,
+)
 from peekserve.registry.stated import DEVICES
 
 FILE = "peekserve.yaml"
@@ -56,10 +69,11 @@ class ServerSettings:
     with the prior. `on_miss`: for every application, instead of what each says. `normalise`: value answers
     against the best variant of their application. `beliefs`: how evidence becomes a belief, empty for the way that
     goes with the policy. `escalate`: may a row that a model ran be asked of another one, None for what goes with the
-    policy; `escalate_gain`: expected accuracy that the other one must add. `state`, `journal`: a folder and a file;
+    policy; `escalate_gain`: expected accuracy that the other one must add. `follow_pace`: learn how long batches really
+    take, and plan with that (core/pace.py). `state`, `journal`: a folder and a file;
     empty for the default folder and for no journal. `supernets`: which runtime their subnets run in; other models
     always run in ONNX Runtime. `grpc`: None when switched off. `access`: who may ask (docs/security.md). `tls`: None to
-    speak plainly.
+    speak plainly. `drain`: how the server ends (docs/deployment.md).
     """
 
     http: Address = HTTP
@@ -75,6 +89,7 @@ class ServerSettings:
     beliefs: str = ""
     escalate: bool | None = None
     escalate_gain: float = 0.02
+    follow_pace: bool = True
     limits: Limits = field(default_factory=Limits)
     log: str = "info"
     state: str = ""
@@ -82,6 +97,7 @@ class ServerSettings:
     supernets: str = "onnx"
     access: str = "auto"
     tls: Tls | None = None
+    drain: Drain = field(default_factory=Drain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +160,7 @@ def _settings(entry: Entry) -> ServerSettings:
         beliefs=top.take("beliefs", lambda e: e.one_of(BELIEFS, "kind of beliefs"), plain.beliefs),
         escalate=top.take("escalate", lambda e: ESCALATE[e.one_of(ESCALATE)], plain.escalate),
         escalate_gain=top.take("escalate_gain", lambda e: e.number(0.0, 1.0), plain.escalate_gain),
+        follow_pace=top.take("follow_pace", Entry.boolean, plain.follow_pace),
         limits=top.take("limits", limits, plain.limits),
         log=top.take("log", lambda e: e.one_of(LEVELS, "level"), plain.log),
         state=top.take("state", Entry.text, plain.state),
@@ -151,6 +168,7 @@ def _settings(entry: Entry) -> ServerSettings:
         supernets=top.take("supernets", lambda e: e.one_of(SUPERNETS, "runtime"), plain.supernets),
         access=top.take("access", lambda e: e.one_of(ACCESS, "kind of access"), plain.access),
         tls=top.take("tls", tls, plain.tls),
+        drain=top.take("drain", drain, plain.drain),
     )
     top.done()
     for slot in settings.workers:
@@ -275,6 +293,7 @@ KEYS = (
     "beliefs",
     "escalate",
     "escalate_gain",
+    "follow_pace",
     "limits",
     "log",
     "state",
@@ -282,6 +301,7 @@ KEYS = (
     "supernets",
     "access",
     "tls",
+    "drain",
 )
 
 

@@ -23,7 +23,6 @@ from peekserve.supernets.operators import Supernet
 @dataclass(slots=True)
 class _Resident:
     supernet: Supernet
-    model: str
 
 
 class ElasticRuntime:
@@ -57,14 +56,14 @@ class ElasticRuntime:
             raise InvalidModel(f"{folder}: {self._device}: {_first_line(error)}") from error
         for name in dict.fromkeys([*served, variant.subnet]):
             supernet.actuate(name)
-        self._resident[variant.weights] = _Resident(supernet, variant.model)
+        self._resident[variant.weights] = _Resident(supernet)
         give_back()  # the file, which was read whole
         weights: int = sum(tensor.nbytes for tensor in _tensors(supernet))
         return max(held_bytes() - before, weights)
 
     def run(self, variant: Variant, classes: int, inputs: Inputs) -> Scores:
         resident = self._resident.get(variant.weights)
-        if resident is None or resident.model != variant.model:
+        if resident is None:
             raise BackendError(f"variant {variant.name!r}: weights {variant.weights!r} are not resident")
         assert variant.output is not None  # load refused it otherwise
         (array,) = mapping.feeds(variant.inputs, inputs).values()

@@ -3,6 +3,8 @@
 import ctypes
 import os
 import sys
+from collections.abc import Callable
+from functools import cache
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -22,7 +24,16 @@ def held_bytes() -> int:
 
 def give_back() -> None:
     """Hand freed memory back to the system: glibc keeps what lies between two live blocks until it is asked."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none, and needs none
-        if trim is not None:
-            trim(0)
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    """malloc_trim, or None on systems that have none, and need none (musl). Looked up once: each look-up makes a type,
+    which only a collection of garbage takes away."""
+    if sys.platform != "linux":
+        return None
+    found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return found

@@ -50,7 +50,6 @@ class _Resident:
     """`sessions` by subnet; a model of its own is under the empty name. `shared`: what they all read."""
 
     sessions: dict[str, ort.InferenceSession]
-    model: str
     dtypes: dict[str, np.dtype[np.generic]]
     shared: SharedWeights | None = None
 
@@ -81,7 +80,7 @@ class OnnxRuntime:
     def _model(self, variant: Variant) -> tuple[_Resident, int]:
         session = _session(variant.model, self._threads)
         dtypes = _check_names(variant, session)
-        return _Resident({"": session}, variant.model, dtypes), os.path.getsize(variant.model)
+        return _Resident({"": session}, dtypes), os.path.getsize(variant.model)
 
     def _supernet(self, variant: Variant) -> tuple[_Resident, int]:
         """Every subnet that is served, whoever is the first to be asked for."""
@@ -94,7 +93,7 @@ class OnnxRuntime:
                     "`peekserve supernet export` writes them"
                 )
         shared = SharedWeights(variant.model)
-        resident = _Resident({}, variant.model, {}, shared)
+        resident = _Resident({}, {}, shared)
         for name in served:
             session = _session(str(graphs[name]), self._threads, shared=shared)
             resident.dtypes = _check_names(variant, session)
@@ -103,7 +102,8 @@ class OnnxRuntime:
 
     def run(self, variant: Variant, classes: int, inputs: Inputs) -> Scores:
         resident = self._resident.get(variant.weights)
-        if resident is None or resident.model != variant.model or variant.subnet not in resident.sessions:
+        # The name of weights is their digest: which copy of the file they came from makes no difference.
+        if resident is None or variant.subnet not in resident.sessions:
             raise BackendError(f"variant {variant.name!r}: weights {variant.weights!r} are not resident")
         assert variant.output is not None  # load refused it otherwise
         tensors = mapping.feeds(variant.inputs, inputs)
@@ -155,7 +155,15 @@ def _session(
             path, options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out
         )
     except Exception as error:  # as above
+        if _starved(error):
+            raise InvalidModel(f"{path}: not enough memory to load it: {_first_line(error)}") from error
         raise InvalidModel(f"{path}: not a usable ONNX file: {_first_line(error)}") from error
+
+
+def _starved(error: Exception) -> bool:
+    """Did memory run out? ONNX Runtime has no type of error for that."""
+    said = str(error)
+    return isinstance(error, MemoryError) or "bad_alloc" in said or "Failed to allocate memory" in said
 
 
 def _described(session: ort.InferenceSession) -> ModelDescription:

@@ -7,12 +7,13 @@ survives the end of the process, however it ends. Each application keeps its new
 """
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from peekserve.domain.application import public
 from peekserve.domain.feedback import Lesson
 from peekserve.errors import InvalidConfiguration
 from peekserve.state.database import Database
@@ -33,14 +34,16 @@ CREATE INDEX IF NOT EXISTS lessons_of ON lessons (application, number);
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """What an application is now. `revisions`: variant name -> revision, and None -> what stands for its peek."""
+    """What an application is. `revisions`: variant name -> revision, and None -> what stands for its peek."""
 
     classes: tuple[str, ...]
     revisions: Mapping[str | None, str]
 
 
 class History(Database):
-    """Opens its file on first use, in the thread that uses it; `with` closes it. `editions`: by application name.
+    """Opens its file on first use, in the thread that uses it; `with` closes it. `editions`: by application key;
+    looked into at each use, so that one which joins later is kept, too. Under a name, the lessons of all its editions
+    are kept: each of them learns from those that were about its own models.
 
     Every method raises InvalidConfiguration where the file is none of ours, is of a newer peekserve, or cannot be read
     or written.
@@ -68,7 +71,7 @@ class History(Database):
                     "confirmed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     rows,
                 )
-                for application in sorted({lesson.application for lesson in lessons}):
+                for application in sorted({public(lesson.application) for lesson in lessons}):
                     connection.execute(
                         "DELETE FROM lessons WHERE application = ? AND number <= (SELECT number FROM lessons "
                         "WHERE application = ? ORDER BY number DESC LIMIT 1 OFFSET ?)",
@@ -91,17 +94,16 @@ class History(Database):
         except sqlite3.Error as error:
             raise InvalidConfiguration(f"{self.path}: cannot be read: {error}{_remedy(error)}") from error
         try:
-            read = [self._lesson(*row) for row in rows]
+            return tuple(lesson for row in rows for lesson in self._lessons(*row))
         except (msgspec.MsgspecError, KeyError, ValueError) as error:
             why = f"a lesson that cannot be read: {error}{_ANEW}"
             raise InvalidConfiguration(f"{self.path}: {why}") from None
-        return tuple(lesson for lesson in read if lesson is not None)
 
     def _row(self, lesson: Lesson, confirmed_at: float) -> tuple[str | float | None, ...]:
         edition = self._editions[lesson.application]
         encode = msgspec.json.encode
         return (
-            lesson.application,
+            public(lesson.application),
             lesson.variant or "",
             edition.revisions[lesson.variant],
             edition.classes[lesson.said],
@@ -115,7 +117,7 @@ class History(Database):
             confirmed_at,
         )
 
-    def _lesson(
+    def _lessons(
         self,
         application: str,
         variant: str,
@@ -126,24 +128,29 @@ class History(Database):
         expected: float | None,
         theta: str,
         counts: str | None,
-    ) -> Lesson | None:
-        edition = self._editions.get(application)
-        if edition is None or edition.revisions.get(variant or None) != revision:
-            return None
+    ) -> Iterator[Lesson]:
+        """One for each edition that it is about."""
+        about = [
+            (key, edition)
+            for key, edition in self._editions.items()
+            if public(key) == application and edition.revisions.get(variant or None) == revision
+        ]
+        if not about:
+            return
         beliefs = msgspec.json.decode(theta, type=dict[str, float])
-        if set(beliefs) != set(edition.classes):
-            return None
         seen = None if counts is None else msgspec.json.decode(counts, type=dict[str, float])
-        return Lesson(
-            application,
-            variant or None,
-            edition.classes.index(said),
-            edition.classes.index(own),
-            edition.classes.index(label),
-            expected,
-            tuple(beliefs[name] for name in edition.classes),
-            None if seen is None else tuple(seen[name] for name in edition.classes),
-        )
+        for key, edition in about:
+            if set(beliefs) == set(edition.classes):
+                yield Lesson(
+                    key,
+                    variant or None,
+                    edition.classes.index(said),
+                    edition.classes.index(own),
+                    edition.classes.index(label),
+                    expected,
+                    tuple(beliefs[name] for name in edition.classes),
+                    None if seen is None else tuple(seen[name] for name in edition.classes),
+                )
 
 
 def _remedy(error: BaseException | None) -> str:

@@ -51,18 +51,26 @@ class Step:
 
 
 class JournalWriter:
-    """Writes steps to a file. `flush` hands them to the system, which keeps them when this process dies; `close` forces
-    them to the disk. A journal that is there already is kept beside the new one, with `.1` at its name's end."""
+    """Writes steps to a file. `flush` hands them to the system, which keeps them when this process dies, however it
+    dies; a power cut takes what the system had not yet written, half a minute mostly. `close` forces all to the disk.
+
+    The file appears under its name once its first frame is on the disk, so that whatever is found there later is a
+    journal. One that is there already is kept beside the new one, with `.1` at its name's end."""
 
     def __init__(self, path: Path, spec: object, applications: Sequence[Application]) -> None:
         _make_room(path)
-        self._file: BinaryIO = path.open("wb")
+        plain_file = path.is_file() or not path.exists()
+        begun = path.with_name(path.name + ".begun") if plain_file else path
+        self._file: BinaryIO = begun.open("wb")
         self._encoder = msgspec.msgpack.Encoder(enc_hook=_encode_array)
         # Streams end before the scheduler begins: a replay has no use for them.
         plain = tuple(replace(application, stream=None) for application in applications)
         header = Header(VERSION, msgspec.to_builtins(spec), plain)
         self._write(self._encoder.encode(header))
         self._file.flush()
+        if plain_file:
+            os.fsync(self._file.fileno())
+            begun.replace(path)
 
     def step(self, event: Event, now: float, commands: Sequence[Command]) -> None:
         self._write(self._encoder.encode((now, _tagged(event), [_tagged(c) for c in commands])))
@@ -129,8 +137,9 @@ class JournalReader:
             return None
         if len(head) == _HEAD.size:
             length, crc = _HEAD.unpack(head)
-            body = self._file.read(length) if length <= _MAX_FRAME else b""
-            if len(body) == length and zlib.crc32(body) == crc:
+            # No frame is empty: a file system may leave zeros where it had promised room and written nothing.
+            body = self._file.read(length) if 0 < length <= _MAX_FRAME else b""
+            if body and len(body) == length and zlib.crc32(body) == crc:
                 return body
         if offset == 0:
             raise JournalDamaged(f"{self._path} is no journal of peekserve, or its first frame is broken")

@@ -19,9 +19,9 @@ from peekserve.state.database import Database
 T = TypeVar("T")
 Recalls = tuple[tuple[float, ...], ...]
 
-VERSION = 2
+VERSION = 3
 
-_SCHEMA = """
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS revisions (
     application TEXT NOT NULL, variant TEXT NOT NULL, revision TEXT NOT NULL, first_seen REAL NOT NULL,
     PRIMARY KEY (application, variant, revision)) WITHOUT ROWID;
@@ -43,6 +43,12 @@ CREATE TABLE IF NOT EXISTS calibration (
 CREATE TABLE IF NOT EXISTS agreement (
     model TEXT NOT NULL, votes TEXT NOT NULL, value TEXT NOT NULL,
     PRIMARY KEY (model, votes)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS registrations (
+    application TEXT NOT NULL, revision TEXT NOT NULL, sha TEXT NOT NULL, state TEXT NOT NULL, value TEXT NOT NULL,
+    compiled BLOB, made_at REAL NOT NULL, changed_at REAL NOT NULL,
+    PRIMARY KEY (application, revision)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS served (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, application TEXT NOT NULL, revision TEXT NOT NULL, since REAL NOT NULL);
 """
 
 
@@ -54,7 +60,7 @@ class Store(Database):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, _SCHEMA, VERSION, "FULL")
+        super().__init__(path, SCHEMA, VERSION, "FULL")
 
     # ---- revisions
 

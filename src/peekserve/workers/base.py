@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from peekserve.domain.application import Application
 from peekserve.domain.messages import Event, Load, Restart, RunBatch, Unload
 
 # One row's inputs: application input name -> array of the row's shape, padded to its bucket already.
@@ -21,6 +22,10 @@ class Workers(Protocol):
     """
 
     def start(self, report: Report) -> None: ...
+
+    def join(self, application: Application) -> None:
+        """Commands may name this application from now on, by its key."""
+        ...
 
     def load(self, command: Load) -> None: ...
 

@@ -17,6 +17,7 @@ from peekserve.errors import PeekserveError
 from peekserve.runtimes.spec import RuntimeSpec
 from peekserve.workers.frames import Hello, ToFront, Unpacker, pack, to_worker
 from peekserve.workers.host import Host
+from peekserve.workers.mortality import go_before_others, no_core_files
 from peekserve.workers.ring import RingReader
 
 _PR_SET_PDEATHSIG = 1
@@ -37,6 +38,8 @@ class Birth(msgspec.Struct, frozen=True):
 def main(argument: str) -> None:
     birth = msgspec.json.decode(argument, type=Birth)
     _die_with(birth.parent)
+    no_core_files()
+    go_before_others()
     # Whoever stops the server stops the front, which ends its workers once their answers are out.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

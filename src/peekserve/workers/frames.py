@@ -53,7 +53,11 @@ class RunModel(msgspec.Struct, tag="run", frozen=True):
     tensors: tuple[Tensor, ...]
 
 
-ToWorker = Describe | LoadModel | UnloadModel | RunModel
+class Ping(msgspec.Struct, tag="ping", frozen=True):
+    """Are you there?"""
+
+
+ToWorker = Describe | LoadModel | UnloadModel | RunModel | Ping
 
 # ---- worker to front ----
 
@@ -94,7 +98,11 @@ class RunFailed(msgspec.Struct, tag="failed", frozen=True):
     error: str
 
 
-ToFront = Hello | ModelLoaded | ModelRefused | ModelUnloaded | RanModel | RunFailed
+class Pong(msgspec.Struct, tag="pong", frozen=True):
+    """The answer to a Ping."""
+
+
+ToFront = Hello | ModelLoaded | ModelRefused | ModelUnloaded | RanModel | RunFailed | Pong
 
 # ---- bytes ----
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from peekserve.clock import Clock
 from peekserve.errors import BackendError, PeekserveError
 from peekserve.runtimes.base import Inputs, Runtime, Scores
-from peekserve.runtimes.memory import held_bytes
+from peekserve.runtimes.memory import give_back, held_bytes
 from peekserve.workers import frames
 from peekserve.workers.ring import RingReader
 from peekserve.workers.warmup import batch_sizes, blank
@@ -54,6 +54,8 @@ class Host:
                 return frames.ModelUnloaded(message.weights)
             case frames.RunModel():
                 return self._run(message, started_at)
+            case frames.Ping():
+                return frames.Pong()
 
     def _load(self, what: frames.Describe, warm: bool, started_at: float) -> frames.ToFront:
         variant, before = what.variant, held_bytes()
@@ -65,11 +67,15 @@ class Host:
             seconds = self._clock.now() - started_at
             if warm and model not in self._held:
                 self._warm_up(what)
-        except PeekserveError as error:
+        except (PeekserveError, MemoryError) as error:
             self._runtime.unload(variant.weights)
-            return frames.ModelRefused(variant.weights, str(error))
+            give_back()  # a load that failed half way left its first half
+            return frames.ModelRefused(variant.weights, _words(error))
         # A load with a warm-up is the one that saw it all, and no pages that an earlier model left behind.
         self._held[model] = max(held, held_bytes() - before, self._held.get(model, 0))
+        if warm:
+            # What reading the file took was counted, and is not needed any more. Nothing waits for this load.
+            give_back()
         return frames.ModelLoaded(variant.weights, seconds, self._held[model])
 
     def _warm_up(self, what: frames.Describe) -> None:
@@ -93,8 +99,8 @@ class Host:
         try:
             inputs = {tensor.name: self._array(tensor) for tensor in message.tensors}
             scores = self._checked(what, inputs, self._runtime.run(what.variant, what.classes, inputs))
-        except PeekserveError as error:
-            return frames.RunFailed(message.batch_id, str(error))
+        except (PeekserveError, MemoryError) as error:
+            return frames.RunFailed(message.batch_id, _words(error))
         return frames.RanModel(message.batch_id, len(scores), scores.tobytes(), started_at, self._clock.now())
 
     def _checked(self, what: frames.Describe, inputs: Inputs, scores: Scores) -> Scores:
@@ -107,3 +113,8 @@ class Host:
         if tensor.offset >= 0:
             return self._ring.array(tensor.offset, tensor.shape, frames.dtype_of(tensor))
         return np.frombuffer(tensor.data, frames.dtype_of(tensor)).reshape(tensor.shape)
+
+
+def _words(error: Exception) -> str:
+    """Of an error for the front. Memory that ran out says little of itself."""
+    return f"out of memory {error}".strip() if isinstance(error, MemoryError) else str(error)

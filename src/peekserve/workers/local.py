@@ -50,7 +50,7 @@ class LocalWorkers:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._places = {slot.name: _Place(slot, runtime) for slot, runtime in runtimes}
-        self._applications = applications
+        self._applications = dict(applications)
         self._clock = clock
         self._loop = loop
         self._report: Report = lambda event: None
@@ -60,6 +60,9 @@ class LocalWorkers:
         self._report = report
         for name in self._places:
             self._loop.call_soon(self._rise, name)
+
+    def join(self, application: Application) -> None:
+        self._applications[application.key] = application
 
     def load(self, command: Load) -> None:
         variant = self._applications[command.application].variant(command.variant)

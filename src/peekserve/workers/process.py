@@ -8,16 +8,16 @@ from peekserve.domain.application import Application
 from peekserve.domain.messages import Load, Restart, RunBatch, Unload
 from peekserve.errors import UnknownApplication, WorkerFailed
 from peekserve.workers.base import Report, RowInputs
-from peekserve.workers.seat import Health, Seat
+from peekserve.workers.seat import BEAT_S, Health, Seat
 from peekserve.workers.slots import Slot
 
 
 class ProcessWorkers:
     """A process for each slot (Workers). Everything happens on the loop's thread; no call waits for a worker.
 
-    `applications` is looked into at every command, so that one which joins later is served too. A command to a
-    worker that is not up raises WorkerFailed; one that its worker takes to the grave is answered by WorkerDown
-    alone. The downs and ups of a worker alternate, and a batch gets at most one event.
+    `applications`: by key. A command to a worker that is not up raises WorkerFailed; one that its worker takes to the
+    grave is answered by WorkerDown alone. The downs and ups of a worker alternate, and a batch gets at most one event.
+    One that has nothing to do and does not answer its heartbeats (`beat_s` apart) is ended and born again.
     """
 
     def __init__(
@@ -26,11 +26,13 @@ class ProcessWorkers:
         applications: Mapping[str, Application],
         loop: asyncio.AbstractEventLoop,
         clock: Clock | None = None,
+        beat_s: float = BEAT_S,
     ) -> None:
         self._slots = tuple(slots)
-        self._applications = applications
+        self._applications = dict(applications)
         self._loop = loop
         self._clock = clock or WallClock()
+        self._beat_s = beat_s
         self._seats: dict[str, Seat] = {}
 
     def start(self, report: Report) -> None:
@@ -38,9 +40,14 @@ class ProcessWorkers:
         for what this machine lacks."""
         for slot in self._slots:
             slot.check()
-        self._seats = {slot.name: Seat(slot, self._loop, self._clock, report) for slot in self._slots}
+        self._seats = {
+            slot.name: Seat(slot, self._loop, self._clock, report, self._beat_s) for slot in self._slots
+        }
         for seat in self._seats.values():
             seat.start()
+
+    def join(self, application: Application) -> None:
+        self._applications[application.key] = application
 
     def load(self, command: Load) -> None:
         application = self._application(command.application)

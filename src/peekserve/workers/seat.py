@@ -41,6 +41,12 @@ _HEALTHY_S = 1.0
 _GRACE_S = 0.2
 # Importing a framework from a slow disk takes its time; nothing takes this long.
 _HELLO_S = 60.0
+# A worker with nothing to do is asked so often whether it is there.
+BEAT_S = 1.0
+# Counted in beats, not in seconds: a front that itself stood still has not listened meanwhile.
+_MISSED_BEATS = 3
+# Who loads cannot answer before it has; no model takes this long.
+_LOADING_BEATS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +63,26 @@ class Health:
 
 
 class Seat:
-    """Starts a process, speaks with it, buries it, starts the next. All on the thread of the event loop."""
+    """Starts a process, speaks with it, buries it, starts the next. All on the thread of the event loop.
 
-    def __init__(self, slot: Slot, loop: asyncio.AbstractEventLoop, clock: Clock, report: Report) -> None:
+    Every `beat_s` a worker that owes no reply is pinged. One that leaves a ping unanswered for three beats, or a load
+    for sixty, is ended and born again. A worker that has a batch is judged by the scheduler, who knows how long that
+    should take.
+    """
+
+    def __init__(
+        self,
+        slot: Slot,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        report: Report,
+        beat_s: float = BEAT_S,
+    ) -> None:
         self.slot = slot
         self._loop = loop
         self._clock = clock
         self._report = report
+        self._beat_s = beat_s
         self._ring: Ring | None = None
         self._child: Child | None = None
         self._unpacker = frames.Unpacker()
@@ -72,6 +91,9 @@ class Seat:
         self._batches: deque[tuple[int, int | None]] = deque()  # (batch id, offset in the ring)
         self._sent_at: deque[float] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._next_beat: asyncio.TimerHandle | None = None
+        self._pinged = False
+        self._silent_beats = 0
         self._born_at = 0.0
         self._heard_at: float | None = None
         self._up = False
@@ -86,6 +108,7 @@ class Seat:
 
     def start(self) -> None:
         self._ring = Ring(self.slot.ring_bytes)
+        self._next_beat = self._loop.call_later(self._beat_s, self._beat)
         self._spawn()
 
     def load(self, command: Load, application: Application, variant: Variant) -> None:
@@ -93,7 +116,7 @@ class Seat:
         for one in application.variants:
             if one.weights == variant.weights:
                 self._describe(application, one)
-        self._send(frames.LoadModel(application.name, variant.name, command.warm), replies=True)
+        self._send(frames.LoadModel(application.key, variant.name, command.warm), replies=True)
 
     def unload(self, command: Unload) -> None:
         self._send(frames.UnloadModel(command.weights), replies=True)
@@ -110,7 +133,7 @@ class Seat:
         self._describe(application, variant)
         offset, tensors = lay_out(self._ring, columns)
         self._batches.append((command.batch_id, offset))
-        self._send(frames.RunModel(command.batch_id, application.name, variant.name, tensors), replies=True)
+        self._send(frames.RunModel(command.batch_id, application.key, variant.name, tensors), replies=True)
 
     def restart(self, command: Restart) -> None:
         if self._child is not None:
@@ -119,8 +142,9 @@ class Seat:
 
     def stop(self) -> None:
         self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._next_beat):
+            if timer is not None:
+                timer.cancel()
         self._bury()
         if self._ring is not None:
             self._ring.close()
@@ -154,6 +178,25 @@ class Seat:
     def _never_said_hello(self) -> None:
         self.restart(Restart(self.slot.name, f"not ready after {_HELLO_S:g} s"))
 
+    def _beat(self) -> None:
+        self._next_beat = self._loop.call_later(self._beat_s, self._beat)
+        if not self._up:
+            return
+        if self._pinged:
+            self._silent(_MISSED_BEATS, "it had nothing to do and did not answer")
+        elif self._batches:
+            self._silent_beats = 0
+        elif self._sent_at:
+            self._silent(_LOADING_BEATS, "it was asked to load or unload, and did not answer")
+        else:
+            self._pinged = True
+            self._send(frames.Ping())
+
+    def _silent(self, most: int, what: str) -> None:
+        self._silent_beats += 1
+        if self._silent_beats == most:  # once: after that it is about to be gone
+            self.restart(Restart(self.slot.name, f"{what} for {most * self._beat_s:g} s"))
+
     def _bury(self, grace_s: float = 0.0) -> str:
         """Everything that belonged to this life goes with it."""
         if self._child is None:
@@ -168,6 +211,7 @@ class Seat:
         self._described.clear()
         self._batches.clear()
         self._sent_at.clear()
+        self._pinged, self._silent_beats = False, 0
         if self._ring is not None:
             self._ring.clear()
         self._up = False
@@ -190,11 +234,11 @@ class Seat:
     # ---- the socket --------------------------------------------------------------------------------------------
 
     def _describe(self, application: Application, variant: Variant) -> None:
-        key = (application.name, variant.name)
+        key = (application.key, variant.name)
         if self._described.get(key) is not variant:
             self._described[key] = variant
             self._send(
-                frames.Describe(application.name, variant, len(application.classes), application.inputs)
+                frames.Describe(application.key, variant, len(application.classes), application.inputs)
             )
 
     def _send(self, message: frames.ToWorker, replies: bool = False) -> None:
@@ -235,7 +279,7 @@ class Seat:
         if not data:
             self._fell(self._bury(_GRACE_S))
             return
-        self._heard_at = self._clock.now()
+        self._heard_at, self._silent_beats = self._clock.now(), 0
         try:
             for body in self._unpacker.feed(data):
                 self._take(child, frames.to_front(body))
@@ -246,7 +290,7 @@ class Seat:
             child.process.kill()
 
     def _take(self, child: Child, message: frames.ToFront) -> None:
-        if not isinstance(message, frames.Hello):
+        if not isinstance(message, frames.Hello | frames.Pong):
             self._sent_at.popleft()
         worker = self.slot.name
         match message:
@@ -261,6 +305,8 @@ class Seat:
                 self._report(LoadFailed(worker, message.weights, message.error))
             case frames.ModelUnloaded():
                 pass
+            case frames.Pong():
+                self._pinged = False
             case frames.RanModel():
                 self._ended(message.batch_id)
                 scores = np.frombuffer(message.scores).reshape(message.rows, -1)

@@ -14,20 +14,27 @@ import msgspec
 
 import peekserve
 from peekserve.workers.child import Birth
+from peekserve.workers.mortality import oom_kills
 from peekserve.workers.ring import Ring
 from peekserve.workers.slots import Slot
 
 _TAIL_LINES = 12
 _TAIL_LINE_BYTES = 400
+_STARVED = (
+    "the system ran out of memory while it lived and killed a process, most likely this one: give the workers less "
+    "memory, or serve smaller models"
+)
 
 
 @dataclass(slots=True)
 class Child:
-    """A worker process from its parent's side. `errors` is the reading end of its standard error (and output)."""
+    """A worker process from its parent's side. `errors` is the reading end of its standard error (and output).
+    `starved_before`: processes that the system had ended for want of memory when this one was born."""
 
     process: subprocess.Popen[bytes]
     pipe: socket.socket
     errors: int
+    starved_before: int = field(default_factory=oom_kills)
     _tail: deque[bytes] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
     _part: bytes = b""
 
@@ -52,13 +59,15 @@ class Child:
         """
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(grace_s)
+        by_itself = self.process.poll() is not None
         self.process.kill()
         status = self.process.wait()
         self.drain_errors()
         self.pipe.close()
         os.close(self.errors)
         words = [line.decode(errors="replace").strip() for line in (*self._tail, self._part) if line.strip()]
-        return " | ".join([_how(self.process.pid, status), *words])
+        starved = by_itself and status == -signal.SIGKILL and oom_kills() > self.starved_before
+        return " | ".join([_how(self.process.pid, status), *([_STARVED] if starved else []), *words])
 
 
 def spawn(slot: Slot, ring: Ring) -> Child:

@@ -1,0 +1,143 @@
+"""Which applications a server knows, which revision of each its clients get, and how their variants are."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from peekserve.domain.application import Application, public
+from peekserve.domain.messages import Event, Load, Loaded, LoadFailed, WorkerDown, WorkerUp
+from peekserve.errors import InvalidConfiguration, UnknownApplication
+
+READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Somebody waits until these weights are loaded, or gone."""
+
+    weights: frozenset[str]
+    opened: bool
+    done: asyncio.Future[dict[str, str]]
+
+
+class Editions:
+    """`known`: by key, all that the scheduler has heard of. `active`: by public name, what clients get."""
+
+    def __init__(self, applications: Iterable[Application]) -> None:
+        self.known = {app.key: app for app in applications}
+        self.active = {app.name: app for app in self.known.values()}
+        self._offered = {app.key: _everything(app) for app in self.known.values()}
+        self._served = set(self.known)
+        self._broken: dict[str, str] = {}
+        self._loading: set[tuple[str, str]] = set()
+        self._waiting: list[_Waiting] = []
+        self._down: dict[str, str] = {}
+
+    @property
+    def loading(self) -> bool:
+        """Is a worker asked to load something that it has not loaded yet?"""
+        return bool(self._loading)
+
+    def find(self, key: str) -> Application:
+        """Raises UnknownApplication."""
+        if key not in self.known:
+            raise UnknownApplication(f"nothing is registered as {key!r}; there are {', '.join(self.known)}")
+        return self.known[key]
+
+    def check_new(self, application: Application) -> None:
+        """Raises InvalidConfiguration where its key is taken."""
+        if application.key in self.known:
+            raise InvalidConfiguration(f"{application.key!r} is registered already")
+
+    def joined(self, application: Application) -> None:
+        self.known[application.key] = application
+        self._offered[application.key] = _everything(application)
+
+    def activate(self, key: str) -> Application | None:
+        """Clients get this one from now on; the one that they got before, if it is another."""
+        application = self.find(key)
+        before = self.active.get(application.name)
+        self.active[application.name] = application
+        self._served.add(key)
+        return before if before is not None and before.key != key else None
+
+    def withdraw(self, name: str) -> Application:
+        """Clients get none any more. Raises UnknownApplication."""
+        if name not in self.active:
+            raise UnknownApplication(f"there is no application {name!r}; there are {', '.join(self.active)}")
+        return self.active.pop(name)
+
+    def offered(self, key: str) -> tuple[str, ...]:
+        return self._offered[key]
+
+    def label(self, key: str) -> str:
+        """What metrics call it: its public name, or "name (shadow)" for one that no client ever got."""
+        return public(key) if key in self._served else f"{public(key)} (shadow)"
+
+    # ---- variants ----
+
+    def offer(
+        self, key: str, variants: tuple[str, ...], loop: asyncio.AbstractEventLoop
+    ) -> asyncio.Future[dict[str, str]]:
+        """These may be used from now on: resolves, when all is loaded or gone, to what went wrong with each that could
+        not be loaded."""
+        app, before = self.find(key), self._offered[key]
+        self._offered[key] = variants
+        changed = set(variants) - set(before) or set(before) - set(variants) or set(variants)
+        weights = frozenset(app.variant(name).weights for name in changed)
+        for one in weights:
+            self._broken.pop(one, None)
+        waiting = _Waiting(weights, bool(variants), loop.create_future())
+        self._waiting.append(waiting)
+        return waiting.done
+
+    def settle(self, draining: bool) -> None:
+        """To be asked after every event: tell whoever waited long enough. `draining`: rows still use what is not
+        offered any more."""
+        for one in list(self._waiting):
+            ready = not any(weights in one.weights for _, weights in self._loading)
+            if ready and (one.opened or not draining):
+                self._waiting.remove(one)
+                if not one.done.done():
+                    one.done.set_result(
+                        {w: self._broken[w] for w in sorted(one.weights) if w in self._broken}
+                    )
+
+    def state(self, name: str, variant: str, up: bool) -> tuple[str, str]:
+        """(READY, LOADING or UNAVAILABLE, why) of a variant that clients get. `up`: is any worker?"""
+        app = self.active[name]
+        weights = app.variant(variant).weights
+        if variant not in self._offered[app.key]:
+            return UNAVAILABLE, "unloaded by hand"
+        if weights in self._broken:
+            return UNAVAILABLE, self._broken[weights]
+        if not up:
+            died = "".join(f"; {worker}: {error}" for worker, error in sorted(self._down.items()))
+            return UNAVAILABLE, f"no worker is up{died}"
+        loading = {worker for worker, one in self._loading if one == weights}
+        if any(waiting.opened and weights in waiting.weights for waiting in self._waiting) and loading:
+            return LOADING, f"on {', '.join(sorted(loading))}"
+        return READY, ""
+
+    def asked(self, command: Load) -> None:
+        """A worker is asked to load."""
+        self._loading.add((command.worker, command.weights))
+
+    def note(self, event: Event) -> None:
+        match event:
+            case WorkerUp(worker):
+                self._down.pop(worker, None)
+            case WorkerDown(worker, error):
+                self._down[worker] = error
+                self._loading = {pair for pair in self._loading if pair[0] != worker}
+            case Loaded(worker, weights):
+                self._loading.discard((worker, weights))
+            case LoadFailed(worker, weights, error):
+                self._loading.discard((worker, weights))
+                self._broken[weights] = error
+            case _:
+                pass
+
+
+def _everything(application: Application) -> tuple[str, ...]:
+    return tuple(variant.name for variant in application.variants)

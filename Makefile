@@ -6,7 +6,7 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 PINS := pyproject.toml constraints.txt setup.py
 KERNEL := $(wildcard src/peekserve/kernel/*.py)
 
-.PHONY: demo test check bench build format clean
+.PHONY: demo test check audit bench build format clean
 .DEFAULT_GOAL := test
 
 demo: build                       ## the whole thing in a few minutes: prepare, profile, serve, compare
@@ -15,9 +15,13 @@ demo: build                       ## the whole thing in a few minutes: prepare, 
 test: .venv/.dev build            ## all tests; ARGS="-k name" for some
 	HYPOTHESIS_PROFILE=ci $(PY) -m pytest -n 2 $(ARGS)
 
-check: .venv/.dev build           ## ruff and strict mypy
+check: .venv/.dev build           ## ruff, strict mypy, and what is known against the dependencies
 	$(PY) -m ruff check
 	$(PY) -m mypy
+	$(PY) -m tests.audit || test $$? -eq 3    # without a network it says that it could not look, and goes on
+
+audit: .venv/.dev                 ## as check does, but fails, with 3, where the advisories cannot be had
+	$(PY) -m tests.audit
 
 bench: .venv/.dev build           ## speed and memory, printed; needs a quiet machine
 	set -e; for script in bench/[!_]*.py; do echo "$$script"; $(PY) $$script; done

@@ -5,6 +5,8 @@ PeekserveError
 │   └── InvalidTensor       ... a tensor's name, datatype, shape or values
 ├── UnknownApplication      no application of that name
 ├── UnknownVariant          the application has no such variant
+├── UnknownRevision         the application was never registered in such a revision
+├── WrongState              a revision that cannot do this where it stands
 ├── UnknownStream           no stream of that name, or an application that takes none
 ├── StaleStream             a stream whose newest sample is too old to answer from
 ├── NoWindow                a stream in which no window was found yet
@@ -52,6 +54,14 @@ class UnknownApplication(PeekserveError):
 
 class UnknownVariant(PeekserveError):
     """The application is known; the variant is not."""
+
+
+class UnknownRevision(PeekserveError):
+    """No such revision of the application was ever registered."""
+
+
+class WrongState(PeekserveError):
+    """A revision or an application is not where this could be done; the message says where it is."""
 
 
 class UnknownStream(PeekserveError):

@@ -73,3 +73,9 @@ def test_nobody_looks_first_for_a_policy_that_goes_by_its_plan():
     gears = ServerSettings(policy=PolicySettings("gears"), on_miss=OnMiss.LATE)
     assert not scheduler_spec(gears, {"app": a_plan()}).peek
     assert scheduler_spec(replace(gears, on_miss=OnMiss.DEGRADE), {"app": a_plan()}).peek
+
+
+def test_a_server_follows_the_pace_of_its_workers_unless_it_is_told_not_to():
+    assert scheduler_spec(ServerSettings()).follow_pace
+    assert not scheduler_spec(ServerSettings(follow_pace=False)).follow_pace
+    assert not SchedulerSpec().follow_pace, "experiments plan with the profiles that they state"

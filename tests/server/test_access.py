@@ -205,4 +205,15 @@ def test_every_call_has_its_scope(method, scope):
     ],
 )
 def test_a_key_comes_in_one_of_two_headers(authorization, api_key, key):
-    assert key_of(authorization, api_key) == key
+    assert key_of([("authorization", authorization), ("host", "a"), ("x-api-key", api_key)]) == key
+
+
+@pytest.mark.parametrize("name", ["authorization", "x-api-key"])
+def test_a_header_that_comes_twice_lets_nobody_in(tmp_path, name):
+    with Keys(tmp_path / "keys.sqlite") as keys:
+        said = ("Bearer " if name == "authorization" else "") + keys.add("ward", [Scope.INFER], 0.0)
+        access = Access(keys, None, lambda: 0.0)
+        assert access.admit(Scope.INFER, key_of([(name, said)]), "a").name == "ward"
+        for twice in ((said, "Bearer other"), ("Bearer other", said), (said, said)):
+            with pytest.raises(Unauthenticated):
+                access.admit(Scope.INFER, key_of([(name, one) for one in twice]), "a")

@@ -260,11 +260,28 @@ async def test_the_smallest_deadline_counts(door, parameters, seconds):
         {"min_accuracy": -0.1},
         {"min_accuracy": True},
         {"min_accuracy": "0.9"},
+        {"priority": -1},
+        {"priority": 1.5},
+        {"priority": True},
+        {"priority": "high"},
+        {"priority": "-1"},
     ],
 )
 async def test_wrong_parameters_are_refused(door, parameters):
     doors = Doors(ScriptedBackend())
     assert (await door(doors, "plain", "", [x()], parameters)).word == "invalid_request"
+
+
+@every_door
+@pytest.mark.parametrize(
+    ("parameters", "level"),
+    [({}, 8), ({"priority": 0}, 8), ({"priority": 1}, 1), ({"priority": "9"}, 9), ({"priority": 2**40}, 15)],
+)
+async def test_a_request_goes_on_with_its_priority_its_floor_and_its_bytes(door, parameters, level):
+    doors = Doors(ScriptedBackend())
+    assert (await door(doors, "plain", "", [x()], parameters | {"min_accuracy": 0.25})).word == "ok"
+    request = doors.backend.last.request
+    assert (request.level, request.min_accuracy, request.bytes) == (level, 0.25, 16)
 
 
 def unlike_variants() -> Doors:

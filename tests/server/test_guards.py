@@ -35,8 +35,8 @@ def over_http(access, doors):
 class Calls:
     """The gRPC door on a free port, and a way to call it with bare bytes."""
 
-    def __init__(self, access, doors):
-        guards = (GrpcGuard(access, doors.accounts.turned_away("grpc")),)
+    def __init__(self, access, doors, wait_s=10.0):
+        guards = (GrpcGuard(access, doors.accounts.turned_away("grpc"), wait_s),)
         self._server = GrpcServer(doors.desk, doors.accounts, doors.descriptions, port=0, guards=guards)
 
     async def __aenter__(self):
@@ -130,6 +130,19 @@ async def test_grpc_refuses_before_the_message_is_there(keys):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_message_that_never_comes_is_not_waited_for(keys):
+    key = keys.add("ward", [Scope.INFER], 0.0)
+    async with Calls(Access(keys, None, lambda: 0.0), Doors(ScriptedBackend()), wait_s=0.05) as calls:
+        call = calls.channel.stream_unary(SERVICE + "ModelMetadata")(
+            metadata=(("x-api-key", key),), timeout=10.0
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call
+        assert refused.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "did not come within 0.05 s" in refused.value.details()
+        assert dict(refused.value.trailing_metadata())["peekserve-code"] == "too_slow"
 
 
 async def test_a_call_without_a_message_is_told_so(keys):

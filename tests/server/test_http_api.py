@@ -322,6 +322,7 @@ async def test_statistics_count_rows_requests_and_batches():
         ("GET", "/v2/models/plain/infer", 405, "POST"),
         ("GET", "/v2/repository/index", 405, "POST"),
         ("DELETE", "/v2/models/plain", 405, "GET, HEAD"),
+        ("PUT", "/api/v1/admin/applications/plain/revisions", 405, "GET, HEAD, POST"),  # a route for each
         ("GET", "/nowhere", 404, None),
         ("GET", "/v2/models/nobody", 404, None),
         ("GET", "/v2/models/plain/versions/none/config", 404, None),
@@ -353,7 +354,8 @@ async def test_a_bug_is_a_500_that_tells_nothing():
 async def test_the_document_lists_every_route():
     doors = Doors(ScriptedBackend())
     paths = (await get(doors, "/openapi.json")).json()["paths"]
-    served = {route.path for route in doors.app.routes} - {"/openapi.json", "/docs"}
+    routes = {route.path.replace(":path}", "}") for route in doors.app.routes}
+    served = routes - {"/openapi.json", "/docs"}
     assert set(paths) == served
     assert "//" not in (await get(doors, "/docs")).text.replace("<!doctype", "")
 

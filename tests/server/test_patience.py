@@ -34,9 +34,9 @@ async def length(scope, receive, send):
 
 
 @asynccontextmanager
-async def serving(app=hello, **limits):
+async def serving(app=hello, refused=None, **limits):
     """A way to connect to a server with these limits."""
-    server = HttpServer(app, port=0, protocol=type("Small", (PatientProtocol,), limits))
+    server = HttpServer(app, port=0, protocol=type("Small", (PatientProtocol,), limits), refused=refused)
     host, port = await server.start()
     writers = []
 
@@ -290,3 +290,28 @@ async def test_an_answer_that_nobody_reads_is_let_go():
 async def test_bytes_that_could_be_read_in_two_ways_are_refused_in_json(request_):
     status, told = await said([request_], {})
     assert (status, told["code"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("parts", "word"),
+    [
+        ([], "too_slow"),
+        ([b"GET / HTTP/1.1\r\n"], "too_slow"),
+        ([b"nonsense\r\n\r\n"], "invalid_request"),
+        ([b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 200 + b"\r\n"], "too_large"),
+    ],
+)
+async def test_who_is_turned_away_is_told_of_once(parts, word):
+    told = []
+    status, body = await said(parts, {**SOON, "refused": lambda *refusal: told.append(refusal)})
+    assert [(one.http, one.word, sentence) for one, sentence in told] == [(status, word, body["error"])]
+
+
+async def test_who_asks_properly_is_told_of_to_nobody():
+    told = []
+    async with serving(refused=lambda *refusal: told.append(refusal)) as connect:
+        reader, writer = await connect()
+        writer.write(GET)
+        assert await reader.readexactly(8) == b"HTTP/1.1"
+        writer.close()
+    assert told == []

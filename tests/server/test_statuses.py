@@ -95,9 +95,9 @@ EVENTS = [
     Event("a bug", 500, "backend_error", "INTERNAL", broken),
     refused("a backend that threw", 500, Reason.BACKEND_ERROR, "INTERNAL"),
     Event("loading by hand", 501, "not_offered", "UNIMPLEMENTED", path="/v2/repository/models/plain/load",
-          call="RepositoryModelLoad", message=b""),
+          call="RepositoryModelLoad", message=b"\x12\x05plain"),
     Event("unloading by hand", 501, "not_offered", "UNIMPLEMENTED", path="/v2/repository/models/plain/unload",
-          call="RepositoryModelUnload", message=b""),
+          call="RepositoryModelUnload", message=b"\x12\x05plain"),
     refused("infeasible", 503, Reason.DEADLINE_INFEASIBLE, "UNAVAILABLE", **{"retry-after": "1"}),
     refused("overloaded", 503, Reason.OVERLOADED, "RESOURCE_EXHAUSTED", **{"retry-after": "1"}),
     refused("not ready", 503, Reason.NOT_READY, "UNAVAILABLE", **{"retry-after": "1"}),
@@ -218,10 +218,12 @@ async def test_reflection_needs_the_key_that_metadata_need_and_health_none(tmp_p
 
 
 def test_the_events_are_all_that_the_table_has():
-    """But for those of streams, evidence first and feedback, which have tests of their own, and clients that went."""
+    """But for those of streams, evidence first, feedback and registration, which have tests of their own, and clients
+    that went."""
     elsewhere = {
         "stream_not_found", "stale", "not_wanted", "no_window", "request_not_found", "not_answered",
         "already_confirmed", "too_slow", "rate_limited", "cancelled", "ok",
+        "revision_not_found", "wrong_state",
     }  # fmt: skip
     words = {status.word for status in (*ERRORS.values(), *OUTCOMES.values())}
     assert words - elsewhere <= {event.word for event in EVENTS}

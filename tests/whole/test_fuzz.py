@@ -19,9 +19,9 @@ def test_schemathesis_finds_nothing_to_say(repository, tmp_path):
         shutil.copy(file, state)
     settings = {"log": "error", "grpc": "off", "state": str(state)}
     with ServerProcess(repository, settings, tmp_path / "server.log") as server:
-        for run in fuzz(server.http, examples=3):
+        for run, least in zip(fuzz(server.http, examples=3), (300, 300, 20), strict=True):
             assert run.passed, run.report
-            assert run.cases > 300, run.report
+            assert run.cases > least, run.report
 
 
 def test_the_protocols_document_is_the_one_that_was_published():

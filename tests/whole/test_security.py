@@ -17,6 +17,7 @@ from tritonclient.utils import InferenceServerException
 
 from peekserve.cli.launch import ServerProcess
 from peekserve.errors import NotReady
+from peekserve.experiments import attacks_grpc
 from peekserve.experiments.attacks import ATTACKS, run
 
 pytestmark = pytest.mark.whole
@@ -44,6 +45,15 @@ def test_every_attack_gets_what_it_should_and_the_server_stands(repository):
     quick = [attack for attack in ATTACKS if attack.kind != "slow clients" or "half" in attack.what]
     assert len(quick) > 35
     wrong = [f for f in run(repository, quick) if not (f.held and f.stands)]
+    assert not wrong
+
+
+def test_every_attack_at_the_grpc_door_gets_what_it_should_and_the_server_stands(repository):
+    # The others are waited for seconds: for a handshake, or for what never comes.
+    slow = ("slow clients", "frames", "too much")
+    quick = [attack for attack in attacks_grpc.ATTACKS if attack.kind not in slow]
+    assert len(quick) > 18
+    wrong = [f for f in attacks_grpc.run(repository, quick) if not (f.held and f.stands)]
     assert not wrong
 
 

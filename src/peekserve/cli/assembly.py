@@ -16,6 +16,7 @@ from peekserve.clock import WallClock
 from peekserve.core.beliefs import named, uncalibrated
 from peekserve.core.spec import SchedulerSpec, windowed
 from peekserve.domain.application import Application, OnMiss, Variant
+from peekserve.domain.feedback import Lesson
 from peekserve.domain.gears import GearPlan
 from peekserve.domain.profile import Timing
 from peekserve.errors import DataUnavailable, InvalidConfiguration
@@ -24,6 +25,7 @@ from peekserve.live.driver import LiveDriver
 from peekserve.live.journalling import Journalling
 from peekserve.live.keeping import Keeper
 from peekserve.peeking.base import Results
+from peekserve.peeking.peek import Peek
 from peekserve.peeking.peeker import Peeker
 from peekserve.peeking.staging import LocalStage, Staging
 from peekserve.policies import PLANNED
@@ -201,11 +203,14 @@ def scheduler_spec(settings: ServerSettings, plans: Mapping[str, GearPlan] | Non
         peek=believes or settings.on_miss in (None, OnMiss.DEGRADE),
         on_miss=settings.on_miss,
         max_rows=settings.limits.waiting_rows,
+        max_bytes=settings.limits.waiting_bytes,
         remember_rows=settings.limits.remembered_rows,
         normalise=settings.normalise,
         beliefs=settings.beliefs,
         escalate=settings.escalate,
         escalate_gain=settings.escalate_gain,
+        admit=True,
+        follow_pace=settings.follow_pace,
         plans=plans or {},
     )
 
@@ -224,24 +229,63 @@ def as_sneakpeek(spec: SchedulerSpec, applications: Iterable[Application]) -> It
 LEAD_S = 0.003
 
 
-@dataclass(slots=True)
 class Core:
-    """Everything behind the doors, started but perhaps not ready yet."""
+    """Everything behind the doors, started but perhaps not ready yet, and what joins it later."""
 
-    driver: LiveDriver
-    peeker: Peeker | None
-    journal: JournalWriter | None
-    stage: LocalStage
-    keeper: Keeper
-    confirmations: Confirmations
+    def __init__(
+        self,
+        driver: LiveDriver,
+        peeker: Peeker | None,
+        peeks: dict[str, Peek],
+        journal: JournalWriter | None,
+        stage: LocalStage,
+        keeper: Keeper,
+        confirmations: Confirmations,
+        editions: dict[str, Edition],
+        history: Path,
+    ) -> None:
+        """`peeks`, `editions`: as the peeker and the keeper look into them, by key. Peeks stand under the name that
+        clients use, too, for windows of streams."""
+        self.driver = driver
+        self.stage = stage
+        self.confirmations = confirmations
+        self._peeker = peeker
+        self._peeks = peeks
+        self._journal = journal
+        self._keeper = keeper
+        self._editions = editions
+        self._history = history
+
+    async def register(self, application: Application) -> None:
+        """Let it join: its peek is made and what is known of its models is learnt, then requests may name its key.
+        Raises InvalidConfiguration, InvalidData, InvalidModel; nothing has changed then."""
+        loop = asyncio.get_running_loop()
+        peek = await loop.run_in_executor(None, peek_of, application) if self._peeker is not None else None
+        edition = await loop.run_in_executor(None, _edition, application)
+        lessons = await loop.run_in_executor(None, _lessons, self._history, {application.key: edition})
+        if peek is not None:
+            self._peeks[application.key] = peek
+        self._editions[application.key] = edition
+        self.driver.register(application)
+        self.driver.recall(lessons)
+
+    def activate(self, key: str) -> None:
+        """Clients get this one under its name from now on. Raises UnknownApplication."""
+        self.driver.activate(key)
+        application = self.driver.editions[key]
+        if key in self._peeks:
+            self._peeks[application.name] = self._peeks[key]
+        else:
+            self._peeks.pop(application.name, None)
+        self.stage.join(application)
 
     def stop(self) -> None:
         self.driver.stop()
-        self.keeper.stop()
-        if self.peeker is not None:
-            self.peeker.stop()
-        if self.journal is not None:
-            self.journal.close()
+        self._keeper.stop()
+        if self._peeker is not None:
+            self._peeker.stop()
+        if self._journal is not None:
+            self._journal.close()
 
 
 def start_core(
@@ -256,10 +300,11 @@ def start_core(
     learnt first. `plans`: as in `scheduler_spec`."""
     clock = WallClock()
     spec = scheduler_spec(settings, plans)
-    by_name: Mapping[str, Application] = {app.name: app for app in applications}
-    workers = ProcessWorkers(layout.slots, by_name, loop, clock)
-    found = ((app.name, peek_of(app)) for app in applications if spec.peek)
-    peeks = {name: peek for name, peek in found if peek is not None}
+    workers = ProcessWorkers(layout.slots, {app.key: app for app in applications}, loop, clock)
+    peeks: dict[str, Peek] = {}
+    for app in applications if spec.peek else ():
+        if (peek := peek_of(app)) is not None:
+            peeks[app.key] = peeks[app.name] = peek
     driver: LiveDriver
     stage: LocalStage
 
@@ -270,18 +315,16 @@ def start_core(
         stage.looked([result for result in results if stage.mine(result[0])])
         driver.post_peeks([result for result in results if not stage.mine(result[0])])
 
-    peeker = Peeker(peeks, report) if peeks else None
-    stage = LocalStage(Staging(by_name), peeker, peeks)
-    driver = LiveDriver(
-        spec.build(applications), applications, workers, peeker, clock, loop, settings.limits.waiting_bytes
-    )
+    peeker = Peeker(peeks, report) if spec.peek else None
+    stage = LocalStage(Staging({app.name: app for app in applications}), peeker, peeks)
+    driver = LiveDriver(spec.build(applications), applications, workers, peeker, clock, loop)
     journal = None
     if settings.journal:
         journal = JournalWriter(Path(settings.journal), spec, applications)
         driver.observe(Journalling(journal))
-    with History(history, _editions(applications)) as kept:
-        driver.recall(kept.lessons())
-    keeper = Keeper(History(history, _editions(applications)), time.time)
+    editions = {app.key: _edition(app) for app in applications}
+    driver.recall(_lessons(history, editions))
+    keeper = Keeper(History(history, editions), time.time)
     driver.observe(keeper)
     # Python code of the peeking thread would otherwise keep the event loop waiting for 5 ms at a time.
     sys.setswitchinterval(5e-4)
@@ -289,19 +332,19 @@ def start_core(
         peeker.start()
     keeper.start()
     driver.start()
-    return Core(driver, peeker, journal, stage, keeper, Confirmations(driver, loop, keeper))
+    confirmations = Confirmations(driver, loop, keeper)
+    return Core(driver, peeker, peeks, journal, stage, keeper, confirmations, editions, history)
 
 
-def _editions(applications: Iterable[Application]) -> dict[str, Edition]:
-    """What lessons are kept for: they hold for these models and peeks, and for no others."""
-    return {
-        app.name: Edition(
-            app.classes,
-            {None: peek_key(app, app.peek) if app.peek else ""}
-            | {variant.name: variant.revision for variant in app.variants},
-        )
-        for app in applications
-    }
+def _lessons(history: Path, editions: Mapping[str, Edition]) -> tuple[Lesson, ...]:
+    with History(history, editions) as kept:
+        return kept.lessons()
+
+
+def _edition(app: Application) -> Edition:
+    """What lessons are kept for: they hold for these models and this peek, and for no others."""
+    own = {None: peek_key(app, app.peek) if app.peek else ""}
+    return Edition(app.classes, own | {variant.name: variant.revision for variant in app.variants})
 
 
 def boot_id() -> str:

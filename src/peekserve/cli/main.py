@@ -146,6 +146,43 @@ def feedback(
 
 
 @app.command()
+def register(
+    url: Annotated[str, typer.Argument(help="HOST:PORT of a server.")],
+    folder: Annotated[Path, typer.Argument(help="An application's folder, with its application.yaml.")],
+    name: Annotated[str | None, typer.Option(help="Of the application; the folder's.")] = None,
+    swap: Annotated[
+        str, typer.Option(help="auto, or manual: it waits for peekserve revisions --swap.")
+    ] = "auto",
+    shadow: Annotated[int, typer.Option(help="Rows of live traffic it is tried on first.", min=0)] = 100,
+    wait: Annotated[bool, typer.Option("--wait", help="Until it is served, or why it is not.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Send an application, or a new revision of one, to a server that runs (docs/registration.md)."""
+    from peekserve.cli.register import register as run
+
+    if swap not in ("auto", "manual"):
+        raise typer.BadParameter(f"{swap!r} is not auto or manual", param_hint="--swap")
+    _exit(run(url, folder, name, swap, shadow, wait, as_json))
+
+
+@app.command()
+def revisions(
+    url: Annotated[str, typer.Argument(help="HOST:PORT of a server.")],
+    name: Annotated[str | None, typer.Argument(help="An application; all that are served.")] = None,
+    swap: Annotated[str | None, typer.Option(help="Serve this revision first.")] = None,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Serve what was served before.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the revisions of an application, and which one is served."""
+    from peekserve.cli.register import listed
+    from peekserve.cli.register import revisions as run
+
+    if name is None and (swap or rollback):
+        raise typer.BadParameter("say of which application", param_hint="NAME")
+    _exit(listed(url, as_json) if name is None else run(url, name, swap, rollback, as_json))
+
+
+@app.command()
 def simulate(
     repo: Annotated[
         Path | None, typer.Argument(help="A folder of applications (docs/repository.md).")

@@ -53,7 +53,7 @@ def profile(root: Path, apps: Sequence[str] | None, quick: bool, again: bool, as
     effort = Effort.quick() if quick else Effort(seconds=0.25)
     front = layout.front[0]
     with open_store(root, settings) as store, progress(as_json) as bar:
-        task = bar.add_task("profile", total=sum(_steps(app, effort) for app in chosen))
+        task = bar.add_task("profile", total=sum(session_steps(app, effort) for app in chosen))
 
         def step(what: str) -> None:
             bar.update(task, advance=1, description=what)
@@ -78,14 +78,15 @@ def profile(root: Path, apps: Sequence[str] | None, quick: bool, again: bool, as
 
 
 class Session:
-    """Profiles one application in one worker process, with the front's core as busy as in service."""
+    """Profiles one application in one worker process, with the front's core as busy as in service. `front`: that core,
+    None where a front is at work there."""
 
     def __init__(
         self,
         application: Application,
         store: Store,
         slot: Slot,
-        front: int,
+        front: int | None,
         effort: Effort,
         again: bool,
         step: Callable[[str], None],
@@ -168,7 +169,7 @@ class Session:
         effort = replace(self._effort, loads=1) if loaded else self._effort
         for _ in range(self._effort.loads - effort.loads):
             step(f"{variant.name}: load known")
-        with busy((self._front,)):
+        with busy(() if self._front is None else (self._front,)):
             timing = measure_timing(
                 variant,
                 len(app.classes),
@@ -386,6 +387,7 @@ def _as_json(app: Application, device: str, choice: Choice | None) -> dict[str, 
     return told
 
 
-def _steps(app: Application, effort: Effort) -> int:
+def session_steps(app: Application, effort: Effort) -> int:
+    """How often a session says that it goes on."""
     samples = sample_inputs(app, None)
     return sum(steps(samples, BATCH_SIZES, v.max_batch, effort) + 1 for v in app.variants) + 1

@@ -173,7 +173,8 @@ def view_of(window: WrittenWindow) -> View:
         )
         lane = catalogue.lane(catalogue.application(row.application), 0)
         # Late answers count for what their penalty leaves: that is what a window is written to find out.
-        slots = backlog.add(request, 0.0, fleet.fastest_s(lane), late_ok=True)
+        offered = np.ones(catalogue.variants, np.bool_)
+        slots = backlog.add(request, 0.0, fleet.fastest_s(lane), offered, late_ok=True)
         if row.counts is not None:
             backlog.observe(slots, np.array([row.counts]))
     enabled = np.ones((len(catalogue.lanes), catalogue.variants), np.bool_)

@@ -34,6 +34,7 @@ from peekserve.domain.application import Application
 from peekserve.domain.gears import GearPlan
 from peekserve.errors import BackendError, InvalidConfiguration, InvalidData, InvalidModel, NotReady
 from peekserve.live.loop import run
+from peekserve.live.notify import ServiceManager
 from peekserve.policies import PLANNED
 from peekserve.registry.check import idle
 from peekserve.registry.settings import ServerSettings, read_settings
@@ -41,14 +42,16 @@ from peekserve.server.access import Access
 from peekserve.server.observing import Following
 from peekserve.server.statistics import Statistics
 from peekserve.server.telemetry import Telemetry
+from peekserve.workers.mortality import no_core_files
 
 READY_WITHIN_S = 120.0
 # Connections at both doors, and some for everything else. Many systems give 1024 unless asked for more.
 OPEN_FILES = 8192
 
 
-def serve(root: Path, flags: Mapping[str, str], drain_s: float = 10.0) -> None:
-    """Read the repository, serve it, print one JSON line when ready, and return after SIGTERM or SIGINT.
+def serve(root: Path, flags: Mapping[str, str]) -> None:
+    """Read the repository, serve it, print one JSON line when ready, and return after SIGTERM or SIGINT: not ready at
+    once, served still for `drain.delay`, then drained (docs/deployment.md). A second signal ends it where it stands.
 
     Raises InvalidConfiguration when the repository or the settings are wrong, NotReady when no worker comes up.
     """
@@ -72,8 +75,9 @@ def serve(root: Path, flags: Mapping[str, str], drain_s: float = 10.0) -> None:
         _tell(f"{what}; {hint}")
     os.sched_setaffinity(0, layout.front)
     allow_files(OPEN_FILES)
+    no_core_files()
     history = state_folder(root, settings) / "history.sqlite"
-    run(_serve(settings, applications, layout, history, plans, access, drain_s))
+    run(_serve(settings, applications, layout, history, plans, access))
 
 
 def allow_files(wanted: int) -> None:
@@ -109,13 +113,13 @@ async def _serve(
     history: Path,
     plans: Mapping[str, GearPlan],
     access: Access,
-    drain_s: float,
 ) -> None:
     loop = asyncio.get_running_loop()
+    manager = ServiceManager.of(os.environ, os.getpid())
     core = start_core(settings, applications, layout, loop, history, plans)
     telemetry = Telemetry(__version__)
     statistics = Statistics(lambda: time.time_ns() // 1_000_000)
-    core.driver.observe(Following([telemetry, statistics]))
+    core.driver.observe(Following([telemetry, statistics], core.driver.label))
     try:
         module = await loop.run_in_executor(None, import_module, "peekserve.cli.doors")
         doors = module.Doors(
@@ -134,11 +138,18 @@ async def _serve(
         ready = {"ready": True, **addresses, "pid": os.getpid(), "policy": settings.policy.name}
         print(json.dumps({**ready, "models": [a.name for a in applications]}), flush=True)
         doors.log.info("ready", **ready)
+        manager.tell("READY=1")
+        watching = asyncio.create_task(manager.watch(core.driver.live))
         await stopping.wait()
-        doors.log.info("draining", open=core.driver.open_requests)
+        manager.tell("STOPPING=1")
+        core.driver.leave()
+        doors.log.info("leaving", delay_s=settings.drain.delay_s, open=core.driver.open_requests)
+        await asyncio.sleep(settings.drain.delay_s)
+        doors.log.info("draining", at_most_s=settings.drain.at_most_s, open=core.driver.open_requests)
         doors.streams.stop()
-        await core.driver.drain(drain_s)
+        await core.driver.drain(settings.drain.at_most_s)
         await doors.close()
+        watching.cancel()
     finally:
         core.stop()
 

@@ -5,7 +5,7 @@ as there is one, and the scope that the table names.
 """
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
@@ -88,8 +88,18 @@ class Access:
         return self._known
 
 
-def key_of(authorization: str, api_key: str) -> str | None:
-    """The key in the two headers that may bring one; None without."""
+def key_of(fields: Iterable[tuple[str, str]]) -> str | None:
+    """The key in the two headers that may bring one; None without. A header that comes twice says both things (RFC
+    9110, section 5.3), and no key has a comma in it: nobody gets in by what another reader of it would pass over.
+
+    >>> key_of([("authorization", "Bearer one"), ("host", "a")]), key_of([("x-api-key", "a"), ("x-api-key", "b")])
+    ('one', 'a, b')
+    """
+    told: dict[str, list[str]] = {"authorization": [], "x-api-key": []}
+    for name, said in fields:
+        if name in told:
+            told[name].append(said)
+    authorization, api_key = (", ".join(said) for said in told.values())
     kind, _, value = authorization.partition(" ")
     if kind.lower() == "bearer" and value.strip():
         return value.strip()

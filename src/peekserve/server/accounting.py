@@ -25,7 +25,7 @@ class Accounts:
         request, answer = reply.request, reply.answer
         seconds = reply.finished_at - request.arrived_at
         self.telemetry.request(
-            request.application, reply.version, protocol, outcome_label(status.word, reply), seconds
+            reply.application.name, reply.version, protocol, outcome_label(status.word, reply), seconds
         )
         if status.http == 200 and not self.sampled():
             return
@@ -33,7 +33,7 @@ class Accounts:
             "request",
             request_id=request.id,
             protocol=protocol,
-            model=request.application,
+            model=reply.application.name,
             variant=reply.version,
             outcome=answer.outcome.value,
             reason=answer.reason.value,

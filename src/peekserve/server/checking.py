@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from peekserve.domain.application import Application
+from peekserve.domain.request import LOWEST
 from peekserve.domain.tensors import Missing, Padding, TensorSpec
 from peekserve.errors import ConstraintInfeasible, InvalidConfiguration, InvalidRequest, InvalidTensor
 from peekserve.server.calls import OUTPUTS, Array, InferCall, Scalar, Tensor
@@ -210,39 +211,58 @@ def deadline_s(application: Application, call: InferCall) -> tuple[str, float]:
     return query, min(min(given, default=kind.deadline_s), kind.max_deadline_s, application.max_deadline_s)
 
 
-def check_floor(application: Application, call: InferCall, present: Sequence[str] | None) -> None:
-    """Whether some variant that may answer is profiled at the accuracy that the call asks for at least.
+def check_floor(application: Application, call: InferCall, present: Sequence[str] | None) -> float:
+    """The least accuracy that the call asks for, 0 where it asks for none: some variant that may answer reaches it.
 
     `present`: the inputs that came, None for all. The accuracies are those of validation data, to the four digits that
     the metadata tell of them. Raises InvalidRequest for what is no accuracy, ConstraintInfeasible for too much of it.
     """
     floor = call.parameters.get("min_accuracy")
     if floor is None:
-        return
+        return 0.0
     if isinstance(floor, bool | str) or not 0.0 <= floor <= 1.0:
         raise InvalidRequest(f"parameter min_accuracy is a number from 0 to 1, not {floor!r:.40}")
     candidates = [application.variant(call.pinned)] if call.pinned else application.variants
     able = [v for v in candidates if present is None or all(name in present for name in v.needs)]
-    known = [(round(v.quality.accuracy, 4), v.name) for v in able if v.quality is not None]
+    known = [(v.quality.accuracy, v.name) for v in able if v.quality is not None]
     best, name = max(known, default=(0.0, ""))
-    if best < floor:
+    if floor > 0.0 and not any(v.quality is not None and v.quality.reaches(floor) for v in able):
         has = f"the best that may answer, {name!r}, has {best:.4f}" if known else "none of them has a profile"
         raise ConstraintInfeasible(
             f"no variant of {application.name!r} has the accuracy of {floor:g} that is asked for: {has}"
         )
+    return float(floor)
+
+
+def priority(parameters: Mapping[str, Scalar]) -> int:
+    """`priority` as Request has it: 0 for the middle, 1 for the highest. A number beyond the lowest is the lowest.
+    Raises InvalidRequest for what is no whole number, or less than 0."""
+    value = _unsigned(parameters.get("priority"))
+    if value is None:
+        raise InvalidRequest(
+            f"parameter priority is a whole number, 0 for the default, 1 for the highest, not "
+            f"{parameters['priority']!r:.40}"
+        )
+    return min(value, LOWEST)
 
 
 def _timeout_s(value: Scalar) -> float | None:
     """`timeout` in microseconds, a whole number or its digits; 0 means none, as clients of Triton expect."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
-        value = int(value)
-    if value is None:
-        return None
-    if type(value) is not int or not 0 <= value < 1 << 64:
+    number = _unsigned(value)
+    if number is None:
         raise InvalidRequest(
             f"parameter timeout is a whole number of microseconds, 0 or more, not {value!r:.40}"
         )
-    return value * 1e-6 or None
+    return number * 1e-6 or None
+
+
+def _unsigned(value: Scalar) -> int | None:
+    """A whole number of 64 bits, or its digits; 0 where nothing came, None for anything else."""
+    if value is None:
+        return 0
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
+        value = int(value)
+    return value if type(value) is int and 0 <= value < 1 << 64 else None
 
 
 def _milliseconds(value: Scalar) -> float | None:

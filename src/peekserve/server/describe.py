@@ -11,6 +11,7 @@ from typing import Any
 from peekserve.domain.application import Application, Variant
 from peekserve.domain.tensors import TensorSpec
 from peekserve.errors import NotOffered
+from peekserve.server.by_hand import ByHand, Parameters
 from peekserve.server.checking import EVIDENCE
 from peekserve.server.frontdesk import FrontDesk
 from peekserve.server.statistics import Statistics
@@ -28,6 +29,7 @@ class Descriptions:
         self._desk = desk
         self._statistics = statistics
         self._version = version
+        self.by_hand: ByHand | None = None
 
     def server(self) -> Told:
         return {"name": "peekserve", "version": self._version, "extensions": list(EXTENSIONS)}
@@ -108,13 +110,16 @@ class Descriptions:
                     entries.append({"name": name, "version": variant.name, "state": state, "reason": reason})
         return entries
 
-    def control(self) -> Told:
-        """Loading or unloading by hand, of any model: raises NotOffered."""
-        raise NotOffered(
-            "models are not loaded or unloaded by hand here: the scheduler loads their weights when requests need "
-            "them, and unloads those used longest ago when the byte budget asks for it; the repository index says "
-            "which variants can serve"
-        )
+    async def control(self, word: str, model: str, parameters: Parameters) -> Told:
+        """`load` or `unload` by hand; answers when it is done. Raises NotOffered where nobody can, and as ByHand."""
+        if self.by_hand is None:
+            raise NotOffered(
+                "models are not loaded or unloaded by hand here: the scheduler loads their weights when requests need "
+                "them, and unloads those used longest ago when the byte budget asks for it; the repository index says "
+                "which variants can serve"
+            )
+        await (self.by_hand.load if word == "load" else self.by_hand.unload)(model, parameters)
+        return {}
 
 
 def _inputs(application: Application, version: str) -> list[TensorSpec]:

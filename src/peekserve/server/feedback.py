@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from peekserve.awareness.drift import Drift
-from peekserve.domain.application import Application
+from peekserve.domain.application import Application, public
 from peekserve.domain.feedback import Verdict
 from peekserve.domain.messages import Acknowledge
 from peekserve.errors import (
@@ -66,8 +66,7 @@ class FeedbackDesk:
         self._confirms = confirms
         self._drifts = drifts
         self._telemetry = telemetry
-        for name in drifts.applications:
-            telemetry.follow_drift(name, lambda name=name: drifts.drift(name))  # type: ignore[misc]
+        telemetry.follow_drifts(lambda: {name: drifts.drift(name) for name in drifts.applications})
 
     async def confirm(self, told: Sequence[Told]) -> list[Acknowledge]:
         """What became of each, in order. Raises TooFast or TooLarge: then none was taken."""
@@ -80,7 +79,7 @@ class FeedbackDesk:
             self.refused(error)
             raise
         for one in acknowledged:
-            self._telemetry.feedback(one.application, one.verdict.value)
+            self._telemetry.feedback(public(one.application), one.verdict.value)
         return acknowledged
 
     def refused(self, error: PeekserveError) -> None:

@@ -18,6 +18,7 @@ from peekserve.domain.application import Application
 from peekserve.domain.messages import Answer, Command, Event
 from peekserve.domain.request import Outcome, Reason, Request, TensorRef
 from peekserve.errors import InvalidRequest, UnknownApplication, UnknownStream
+from peekserve.live.shadowing import Mirror
 from peekserve.peeking.base import Lengths
 from peekserve.server.bodies import PATIENCE_S
 from peekserve.server.calls import Array, InferCall, InferReply, StreamWindow
@@ -29,7 +30,9 @@ from peekserve.server.checking import (
     check_tensors,
     deadline_s,
     flag,
+    priority,
 )
+from peekserve.server.draining import Draining
 
 
 class Observer(Protocol):
@@ -94,8 +97,10 @@ class FrontDesk:
         self.backend = backend
         self.limits = limits or Limits()
         self.windows: Windows | None = None
+        self.mirror: Mirror | None = None
         self._boot = boot
         self._numbers = count(1)
+        self._draining = Draining()
 
     def now(self) -> float:
         return self.backend.now()
@@ -125,8 +130,13 @@ class FrontDesk:
         """
         if window is None and "stream" in call.parameters:
             window = self._newest(call)
-        request, inputs, lengths = self._admit(call, window)
+        application, request, inputs, lengths = self._admit(call, window)
         future = self.backend.submit(request, inputs, lengths)
+        if self.mirror is not None:
+            self.mirror.accepted(request, inputs, lengths, future)
+        self._draining.came(request.rows, self.now())
+        # However this ends: a client that is gone leaves its request behind.
+        future.add_done_callback(lambda done: self._went(request.rows, done))
         watch: asyncio.Future[object] | None = None
         if hung_up is not None:
             watch = asyncio.ensure_future(hung_up())
@@ -141,7 +151,7 @@ class FrontDesk:
         finally:
             if watch is not None:
                 watch.cancel()
-        return self._reply(request, answer, window)
+        return self._reply(application, request, answer, window)
 
     def _newest(self, call: InferCall) -> StreamWindow:
         stream = call.parameters["stream"]
@@ -159,20 +169,20 @@ class FrontDesk:
 
     def _admit(
         self, call: InferCall, window: StreamWindow | None
-    ) -> tuple[Request, Mapping[str, Array], Lengths | None]:
+    ) -> tuple[Application, Request, Mapping[str, Array], Lengths | None]:
         application = self.find(call.application, call.pinned)
         check_outputs(call.outputs)
         query, budget_s = deadline_s(application, call)
-        explain = flag(call.parameters, "explain")
+        explain, level = flag(call.parameters, "explain"), priority(call.parameters)
         if window is None:
             checked = check_tensors(application, call, self.limits.rows)
         else:
             checked = _of_window(application, call.pinned, window)
-        check_floor(application, call, checked.present)
+        floor = check_floor(application, call, checked.present)
         request_id = f"{self._boot}-{next(self._numbers):x}"
         request = Request(
             id=request_id,
-            application=application.name,
+            application=application.key,
             arrived_at=call.arrived_at,
             due_at=call.arrived_at + budget_s,
             rows=checked.rows,
@@ -183,11 +193,15 @@ class FrontDesk:
             bucket=checked.bucket,
             payload=TensorRef(request_id),
             explain=explain,
+            priority=level,
+            min_accuracy=floor,
+            bytes=sum(array.nbytes for array in checked.inputs.values()),
         )
-        return request, checked.inputs, checked.lengths
+        return application, request, checked.inputs, checked.lengths
 
-    def _reply(self, request: Request, answer: Answer, window: StreamWindow | None) -> InferReply:
-        application = self.backend.applications[request.application]
+    def _reply(
+        self, application: Application, request: Request, answer: Answer, window: StreamWindow | None
+    ) -> InferReply:
         served = answer.outcome in (Outcome.ANSWERED, Outcome.LATE)
         rows = answer.rows if served else ()
         classes = len(application.classes)
@@ -198,9 +212,13 @@ class FrontDesk:
             labels=np.array([row.label for row in rows], np.int64),
             scores=np.array([row.scores for row in rows], np.float32).reshape(len(rows), classes),
             finished_at=self.backend.now(),
-            retry_after_s=_retry_after_s(application, request, answer),
+            retry_after_s=_retry_after_s(application, request, answer, self._draining.retry_after_s()),
             window=window,
         )
+
+    def _went(self, rows: int, done: asyncio.Future[Answer]) -> None:
+        refused = done.cancelled() or done.result().outcome is Outcome.REFUSED
+        self._draining.went(rows, refused, self.now())
 
 
 def _of_window(application: Application, pinned: str | None, window: StreamWindow) -> Checked:
@@ -217,9 +235,12 @@ def _of_window(application: Application, pinned: str | None, window: StreamWindo
     )
 
 
-def _retry_after_s(application: Application, request: Request, answer: Answer) -> int | None:
-    """Waiting helps against a queue. It does not help a deadline below the fastest variant's own time."""
-    if answer.reason in (Reason.OVERLOADED, Reason.NOT_READY):
+def _retry_after_s(application: Application, request: Request, answer: Answer, drained_s: int) -> int | None:
+    """Waiting helps against a queue, which should be gone in `drained_s`. It does not help a deadline below the fastest
+    variant's own time."""
+    if answer.reason is Reason.OVERLOADED:
+        return drained_s
+    if answer.reason is Reason.NOT_READY:
         return 1
     if answer.reason is not Reason.DEADLINE_INFEASIBLE:
         return None
@@ -237,7 +258,7 @@ def refusal(reply: InferReply) -> str:
     if answer.detail:
         return answer.detail
     budget = f"{request.deadline_s * 1e3:.3f} ms"
-    name = repr(request.application)
+    name = repr(reply.application.name)
     match answer.reason:
         case Reason.DEADLINE_INFEASIBLE:
             return f"nothing that {name} has can answer {request.rows} rows within the deadline of {budget}"

@@ -21,11 +21,8 @@ class Guard:
         self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        told = key_of(
-            headers.get(b"authorization", b"").decode("latin-1"),
-            headers.get(b"x-api-key", b"").decode("latin-1"),
-        )
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        told = key_of((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
         address = scope["client"][0] if scope.get("client") else "unix"
         try:
             self._access.admit(scope_of(scope["path"]), told, address)

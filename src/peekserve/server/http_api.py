@@ -12,19 +12,22 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from peekserve.errors import InvalidRequest, PeekserveError, TooFast
+from peekserve.live.registering import Registrar
 from peekserve.server import openapi
 from peekserve.server.accounting import Accounts
 from peekserve.server.bodies import Gone, Unsupported, check_content, hung_up, read_body, text
+from peekserve.server.by_hand import read_control
 from peekserve.server.calls import InferCall
 from peekserve.server.checking import seconds_from_text
 from peekserve.server.describe import Descriptions
 from peekserve.server.feedback import FeedbackDesk, feedback_routes
-from peekserve.server.frontdesk import FrontDesk, refusal
+from peekserve.server.frontdesk import FrontDesk, Limits, refusal
 from peekserve.server.on_demand import PARAMETER, OnDemand, Wanted
+from peekserve.server.registrations import UploadLimits, registration_routes
 from peekserve.server.streams import StreamDesk
 from peekserve.server.streams_api import stream_routes
 from peekserve.server.wire import (
@@ -45,6 +48,8 @@ LATER = (b"retry-after", b"1")
 Headers = list[tuple[bytes, bytes]]
 Answered = Callable[[Request], Any]
 
+# In the scope of a connection that notes it: when the head of the request was whole, on the desk's clock.
+ARRIVED_AT = "peekserve.arrived_at"
 # Where the data go that were asked for.
 DATA_PATH = "/api/v1/data/{token}"
 
@@ -58,9 +63,11 @@ def make_app(
     streams: StreamDesk | None = None,
     on_demand: OnDemand | None = None,
     feedback: FeedbackDesk | None = None,
+    registrar: Registrar | None = None,
+    uploads: UploadLimits | None = None,
 ) -> Starlette:
     """The ASGI application: all paths of docs/protocol.md."""
-    pages = _Pages(descriptions, accounts)
+    pages = _Pages(descriptions, accounts, desk.limits)
     infer = _Infer(desk, accounts, on_demand or OnDemand(desk, accounts))
     routes = [
         Route(f"/v2/models/{{model}}{v}/infer", infer, methods=["POST"]) for v in ("", "/versions/{version}")
@@ -72,8 +79,8 @@ def make_app(
         Route("/v2/", pages.server),
         Route("/v2/models/stats", pages.all_statistics),
         Route("/v2/repository/index", pages.index, methods=["POST"]),
-        Route("/v2/repository/models/{model}/load", pages.control, methods=["POST"]),
-        Route("/v2/repository/models/{model}/unload", pages.control, methods=["POST"]),
+        Route("/v2/repository/models/{model}/load", pages.load, methods=["POST"]),
+        Route("/v2/repository/models/{model}/unload", pages.unload, methods=["POST"]),
         Route("/metrics", pages.metrics),
         Route("/openapi.json", pages.openapi),
         Route("/docs", pages.docs),
@@ -88,6 +95,7 @@ def make_app(
     routes.append(Route(DATA_PATH, infer, methods=["POST"]))
     routes += stream_routes(streams, desk.limits.body_bytes, desk.limits.body_wait_s)
     routes += feedback_routes(feedback, desk.limits.body_wait_s)
+    routes += registration_routes(registrar, uploads)
     app = Starlette(
         routes=routes,
         exception_handlers={HTTPException: _http_error, PeekserveError: _error, Exception: _bug(accounts)},
@@ -109,7 +117,8 @@ class _Infer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         desk = self._desk
-        arrived_at = desk.now()
+        # Of requests that came together the last has its turn late: its deadline runs from when it was read.
+        arrived_at: float = scope.get(ARRIVED_AT) or desk.now()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         echo: Headers = []
         trace = headers.get(b"x-request-id")
@@ -238,9 +247,10 @@ class _IndexJson(msgspec.Struct):
 class _Pages:
     """The quiet routes."""
 
-    def __init__(self, descriptions: Descriptions, accounts: Accounts) -> None:
+    def __init__(self, descriptions: Descriptions, accounts: Accounts, limits: Limits) -> None:
         self._descriptions = descriptions
         self._accounts = accounts
+        self._limits = limits
 
     async def live(self, _: Request) -> Response:
         live = self._descriptions.live()
@@ -284,8 +294,22 @@ class _Pages:
             ) from None
         return _json(self._descriptions.index(asked.ready))
 
-    async def control(self, _: Request) -> Response:
-        return _json(self._descriptions.control())
+    async def load(self, request: Request) -> Response:
+        return await self._control("load", request)
+
+    async def unload(self, request: Request) -> Response:
+        return await self._control("unload", request)
+
+    async def _control(self, word: str, request: Request) -> Response:
+        headers = dict(request.scope["headers"])
+        try:
+            body = await read_body(
+                headers, request.receive, self._limits.body_bytes, self._limits.body_wait_s
+            )
+        except Gone:
+            return Response(status_code=400)
+        told = await self._descriptions.control(word, request.path_params["model"], read_control(body))
+        return _json(told)
 
     async def metrics(self, request: Request) -> Response:
         body, content_type = self._accounts.telemetry.exposition(request.headers.get("accept", ""))
@@ -315,7 +339,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path[:200]
     if error.status_code == 405:
-        allow = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        # The router tells of the first route of this path alone; its other methods may stand in routes of their own.
+        here = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+        allow = ", ".join(sorted({method for route in here for method in route.methods or ()}))
         return _told(f"{path} takes {allow}, not {request.method[:20]}", METHOD_NOT_ALLOWED, {"Allow": allow})
     return _told(f"there is nothing at {path}", Status(error.status_code, "NOT_FOUND", "not_found"))
 

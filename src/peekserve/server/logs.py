@@ -3,11 +3,14 @@ tensors."""
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 import msgspec
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger
+
+from peekserve.domain.messages import Command, Event, LoadFailed, WorkerDown, WorkerUp
 
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 
@@ -31,6 +34,28 @@ def make_logger(stream: TextIO | None = None, level: str = "info") -> FilteringB
     )
     bound: FilteringBoundLogger = logger.bind()
     return bound
+
+
+class WorkerLog:
+    """Writes down what becomes of workers (an Observer of the driver): a death with its signal or status, its last
+    words, and the reason where it was ended by us."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        self._log = log
+
+    def event(self, event: Event, now: float) -> None:
+        match event:
+            case WorkerUp(worker):
+                self._log.info("worker_up", worker=worker)
+            case WorkerDown(worker, error):
+                self._log.warning("worker_down", worker=worker, error=error)
+            case LoadFailed(worker, weights, error):
+                self._log.warning("load_failed", worker=worker, weights=weights, error=error)
+            case _:
+                pass
+
+    def commands(self, commands: Sequence[Command], now: float) -> None:
+        """What is asked of workers is in the journal."""
 
 
 def _json(_: object, __: str, event: EventDict) -> str:

@@ -1,8 +1,10 @@
 """Follows the core's events and commands and tells those who count: one place that remembers what belongs
 together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from peekserve.domain.application import public
 from peekserve.domain.messages import (
     Answer,
     Arrived,
@@ -50,10 +52,12 @@ class Counter:
 
 
 class Following:
-    """An Observer. Remembers requests and batches only while they are under way."""
+    """An Observer. Remembers requests and batches only while they are under way. `label`: what counters shall call an
+    application, by its key."""
 
-    def __init__(self, counters: Sequence[Counter]) -> None:
+    def __init__(self, counters: Sequence[Counter], label: Callable[[str], str] = public) -> None:
         self._counters = tuple(counters)
+        self._label = label
         self._requests: dict[str, Request] = {}
         self._unstarted: dict[str, int] = {}
         self._batches: dict[int, RunBatch] = {}
@@ -68,6 +72,8 @@ class Following:
     def event(self, event: Event, now: float) -> None:
         match event:
             case Arrived(request):
+                label = self._label(request.application)
+                request = request if label == request.application else replace(request, application=label)
                 self._requests[request.id] = request
                 self._unstarted[request.id] = 0
                 self._queue(request.id, request.rows)
@@ -107,7 +113,9 @@ class Following:
     def commands(self, commands: Sequence[Command], now: float) -> None:
         for command in commands:
             match command:
-                case RunBatch():
+                case RunBatch(application=key):
+                    label = self._label(key)
+                    command = command if label == key else replace(command, application=label)
                     self._batches[command.batch_id] = command
                     for row in command.rows:
                         self._queue(row.request_id, -1)

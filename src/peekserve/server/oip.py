@@ -8,6 +8,7 @@ that damaged bytes are INVALID_ARGUMENT.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from inspect import isawaitable
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from peekserve.server.describe import Descriptions
 from peekserve.server.frontdesk import FrontDesk, refusal
 from peekserve.server.oip_messages import HEALTH_STATES, HEALTH_V1, OIP, POOL
 from peekserve.server.oip_reflection import reflection_handlers
+from peekserve.server.patience import WAIT_S
 from peekserve.server.wire import GONE, OK, OUTCOMES, Wanted, output, status_of_answer, status_of_error
 
 SERVICE = "inference.GRPCInferenceService"
@@ -49,6 +51,8 @@ MOST_WATCHING = 256
 LOOK_S = 0.5
 # At once, over all connections; more are told RESOURCE_EXHAUSTED before they are read.
 CALLS = 2048
+# For a connection without a call: its client will make another when it has something to ask.
+IDLE_S = 600.0
 _LONG_S = 1e9  # a call without a deadline may show a time of centuries
 
 
@@ -83,6 +87,8 @@ class GrpcServer:
             ("grpc.max_send_message_length", self._bytes),
             ("grpc.so_reuseport", 0),
             ("grpc.max_concurrent_streams", CALLS),
+            ("grpc.server_handshake_timeout_ms", int(1e3 * WAIT_S)),
+            ("grpc.max_connection_idle_ms", int(1e3 * IDLE_S)),
         ]
         self._server = grpc.aio.server(
             options=options, interceptors=self._guards, maximum_concurrent_rpcs=CALLS
@@ -144,8 +150,8 @@ class Door:
             "ModelConfig": lambda r: {"config": told.config(*_required(r))},
             "ModelStatistics": lambda r: told.statistics(r.name, r.version),
             "RepositoryIndex": lambda r: {"models": told.index(r.ready)},
-            "RepositoryModelLoad": lambda _: told.control(),
-            "RepositoryModelUnload": lambda _: told.control(),
+            "RepositoryModelLoad": lambda r: told.control("load", *_controlled(r)),
+            "RepositoryModelUnload": lambda r: told.control("unload", *_controlled(r)),
         }
         methods = {
             name: _unary(_answering(OIP[f"{name}Request"], OIP[f"{name}Response"], answer))
@@ -249,6 +255,8 @@ def _answering(
     async def handler(content: bytes, context: Any) -> bytes:
         try:
             told = answer(_parsed(asked, content))
+            if isawaitable(told):
+                told = await told
         except _UnknownService as error:
             await _abort(context, "NOT_FOUND", str(error), "not_found")
             raise
@@ -283,6 +291,17 @@ def _required(request: Any) -> tuple[str, str]:
     if not request.name:
         raise InvalidRequest("the request names no model")
     return request.name, request.version
+
+
+def _controlled(request: Any) -> tuple[str, dict[str, Scalar | bytes]]:
+    """Whom a repository call is about, and what it brings."""
+    if not request.model_name:
+        raise InvalidRequest("the request names no model")
+    told: dict[str, Scalar | bytes] = {}
+    for name, value in request.parameters.items():
+        fields = value.ListFields()
+        told[name] = fields[0][1] if fields else None
+    return request.model_name, told
 
 
 def _parameters(parameters: Any) -> dict[str, Scalar]:

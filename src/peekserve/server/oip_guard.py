@@ -1,5 +1,6 @@
 """The doorkeeper of the gRPC door: the keys and rates of access.py, before a message is read."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
@@ -9,16 +10,21 @@ import grpc
 from peekserve.errors import PeekserveError, RateLimited
 from peekserve.server.access import Access, key_of, scope_of_call
 from peekserve.server.guard import Refused, sentence_of
-from peekserve.server.wire import retry_after, status_of_error
+from peekserve.server.patience import WAIT_S
+from peekserve.server.wire import Status, retry_after, status_of_error
+
+_SLOW = Status(408, "DEADLINE_EXCEEDED", "too_slow")
 
 
 class GrpcGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio comes without types
     """Stands before the handler of every method. Where a key is needed, methods with one message each way pass, and
-    those with many each way (reflection): who may begin such a call may go on with it."""
+    those with many each way (reflection): who may begin such a call may go on with it. A message that is not whole
+    after `wait_s` is not waited for: a call takes a place, and there are only so many."""
 
-    def __init__(self, access: Access, refused: Refused) -> None:
+    def __init__(self, access: Access, refused: Refused, wait_s: float = WAIT_S) -> None:
         self._access = access
         self._refused = refused
+        self._wait_s = wait_s
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         handler = await continuation(details)
@@ -26,8 +32,8 @@ class GrpcGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio com
         if handler is None or scope is None:
             return handler
         inner, many = handler.unary_unary, handler.stream_stream
-        metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
-        told = key_of(metadata.get("authorization", ""), metadata.get("x-api-key", ""))
+        metadata = details.invocation_metadata or ()
+        told = key_of((name, value) for name, value in metadata if isinstance(value, str))
 
         async def admit(context: Any) -> None:
             try:
@@ -51,11 +57,19 @@ class GrpcGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio com
                 await context.abort(
                     grpc.StatusCode.UNIMPLEMENTED, f"{details.method} is not served with keys"
                 )
-            async for content in contents:
-                return await inner(content, context)
-            await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT, f"{details.method} takes one message; none came"
-            )
+            try:
+                async with asyncio.timeout(self._wait_s):
+                    content = await anext(aiter(contents), None)
+            except TimeoutError:
+                sentence = f"the message of a call did not come within {self._wait_s:g} s"
+                self._refused(_SLOW, sentence)
+                trailing = (("peekserve-code", _SLOW.word),)
+                await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, sentence, trailing)
+            if content is None:
+                await context.abort(
+                    grpc.StatusCode.INVALID_ARGUMENT, f"{details.method} takes one message; none came"
+                )
+            return await inner(content, context)
 
         if many is not None:
             return grpc.stream_stream_rpc_method_handler(

@@ -1,101 +1,78 @@
 """The OpenAPI document of the HTTP door, and a page that shows it without asking anything of another
 server."""
 
-from typing import Any
 
 from peekserve.domain.tensors import DATATYPES
 from peekserve.server.calls import OUTPUTS
+from peekserve.server.openapi_admin import admin_paths, admin_schemas, control_paths
+from peekserve.server.openapi_parts import (
+    FLAG,
+    TEXT,
+    WHOLE,
+    Json,
+    a_content,
+    a_list,
+    an_error,
+    an_object,
+    an_operation,
+    ref,
+)
 
-Json = dict[str, Any]
-
-_ERRORS = {
-    "400": "The body, a tensor or a parameter is wrong.",
-    "401": "No key, or one that is not known.",
-    "403": "A key that is not good for this.",
-    "404": "No such application, variant or path.",
-    "405": "The path takes another method.",
-    "409": "The stream is stale, or has no window yet; the request has no answer yet, or was confirmed already.",
-    "408": "The body did not come to its end in time.",
-    "413": "More bytes than the limit.",
-    "415": "A content type or encoding that is not read here.",
-    "422": "No variant has the accuracy that is asked for.",
-    "429": "This client asks too often.",
-    "500": "Something broke.",
-    "501": "Not offered here.",
-    "503": "Not ready, overloaded, shutting down, or no variant can meet the deadline.",
-    "504": "The deadline passed.",
-}
 # Open to everybody, without a key.
 _OPEN = ("/v2/health/live", "/v2/health/ready")
-
-
-def _ref(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _content(schema: Json, kind: str = "application/json") -> Json:
-    return {kind: {"schema": schema}}
-
-
-def _object(required: list[str], **properties: Json) -> Json:
-    return {"type": "object", "properties": properties, "required": required}
-
-
-def _list(items: Json) -> Json:
-    return {"type": "array", "items": items}
-
-
-_TEXT: Json = {"type": "string"}
-_WHOLE: Json = {"type": "integer"}
-_FLAG: Json = {"type": "boolean"}
 
 
 def _schemas() -> Json:
     scalar = {"type": ["string", "number", "boolean", "null"]}
     parameters = {"type": "object", "additionalProperties": scalar}
-    tensor = {"name": _TEXT, "shape": _list(_WHOLE), "datatype": {"enum": [*DATATYPES, "BYTES"]}}
-    described = _object(["name", "datatype", "shape"], **tensor)
-    stat = _object(["count", "ns"], count=_WHOLE, ns=_WHOLE)
+    tensor = {"name": TEXT, "shape": a_list(WHOLE), "datatype": {"enum": [*DATATYPES, "BYTES"]}}
+    described = an_object(["name", "datatype", "shape"], **tensor)
+    stat = an_object(["count", "ns"], count=WHOLE, ns=WHOLE)
     return {
         "stream": {"type": "object"},
-        "error": _object(["error", "code"], error=_TEXT, code=_TEXT),
+        "error": an_object(["error", "code"], error=TEXT, code=TEXT),
         "parameters": parameters,
-        "data": _list({"anyOf": [_ref("data"), {"type": ["number", "string", "boolean", "null"]}]}),
-        "request": _object(
+        "data": a_list({"anyOf": [ref("data"), {"type": ["number", "string", "boolean", "null"]}]}),
+        "request": an_object(
             ["inputs"],
             id={"type": ["string", "null"]},
-            parameters=_object(
+            parameters=an_object(
                 [],
                 timeout={
                     "type": ["integer", "string", "null"],
                     "description": "relative deadline in microseconds",
                 },
                 deadline_ms={"type": ["number", "null"], "exclusiveMinimum": 0},
-                query={**_TEXT, "description": "query type of the application"},
+                query={**TEXT, "description": "query type of the application"},
+                priority={
+                    "type": ["integer", "string", "null"],
+                    "minimum": 0,
+                    "description": "0: the default, 1: the highest; larger numbers are lower, all beyond 15 alike",
+                },
                 min_accuracy={
                     "type": ["number", "null"],
                     "minimum": 0,
                     "maximum": 1,
-                    "description": "refused with 422 where no variant is profiled at it",
+                    "description": "only variants profiled at it answer; refused with 422 where none is",
                 },
-                stream={**_TEXT, "description": "ask about the newest window of this stream; no inputs then"},
-                explain={**_FLAG, "description": "say with the answer what else was considered"},
-                binary_data_output=_FLAG,
+                stream={**TEXT, "description": "ask about the newest window of this stream; no inputs then"},
+                explain={**FLAG, "description": "say with the answer what else was considered"},
+                binary_data_output=FLAG,
             ),
-            inputs=_list(
-                _object(
-                    ["name", "shape", "datatype"], **tensor, parameters=_ref("parameters"), data=_ref("data")
+            inputs=a_list(
+                an_object(
+                    ["name", "shape", "datatype"], **tensor, parameters=ref("parameters"), data=ref("data")
                 )
             ),
-            outputs=_list(
-                _object(
+            outputs=a_list(
+                an_object(
                     ["name"],
                     name={"enum": list(OUTPUTS)},
-                    parameters=_object(
+                    parameters=an_object(
                         [],
-                        binary_data=_FLAG,
+                        binary_data=FLAG,
                         classification={
-                            **_WHOLE,
+                            **WHOLE,
                             "minimum": 0,
                             "description": "of scores: so many classes, as texts score:index:label",
                         },
@@ -103,84 +80,68 @@ def _schemas() -> Json:
                 )
             ),
         ),
-        "response": _object(
+        "response": an_object(
             ["model_name", "outputs"],
-            model_name=_TEXT,
-            model_version=_TEXT,
-            id=_TEXT,
-            parameters=_ref("parameters"),
-            outputs=_list(
-                _object(
-                    ["name", "shape", "datatype"], **tensor, parameters=_ref("parameters"), data=_ref("data")
+            model_name=TEXT,
+            model_version=TEXT,
+            id=TEXT,
+            parameters=ref("parameters"),
+            outputs=a_list(
+                an_object(
+                    ["name", "shape", "datatype"], **tensor, parameters=ref("parameters"), data=ref("data")
                 )
             ),
         ),
-        "server": _object(
-            ["name", "version", "extensions"], name=_TEXT, version=_TEXT, extensions=_list(_TEXT)
+        "server": an_object(
+            ["name", "version", "extensions"], name=TEXT, version=TEXT, extensions=a_list(TEXT)
         ),
-        "model": _object(
+        "model": an_object(
             ["name", "platform"],
-            name=_TEXT,
-            versions=_list(_TEXT),
-            platform=_TEXT,
-            inputs=_list(described),
-            outputs=_list(described),
-            properties={"type": "object", "additionalProperties": _TEXT},
+            name=TEXT,
+            versions=a_list(TEXT),
+            platform=TEXT,
+            inputs=a_list(described),
+            outputs=a_list(described),
+            properties={"type": "object", "additionalProperties": TEXT},
         ),
-        "live": _object(["live"], live=_FLAG),
-        "ready": _object(["ready"], name=_TEXT, ready=_FLAG),
-        "config": _object(["name", "max_batch_size", "input", "output"], name=_TEXT, max_batch_size=_WHOLE),
-        "statistics": _object(
+        "live": an_object(["live"], live=FLAG),
+        "ready": an_object(["ready"], name=TEXT, ready=FLAG),
+        "config": an_object(["name", "max_batch_size", "input", "output"], name=TEXT, max_batch_size=WHOLE),
+        "statistics": an_object(
             ["model_stats"],
-            model_stats=_list(
-                _object(
+            model_stats=a_list(
+                an_object(
                     ["name", "version"],
-                    name=_TEXT,
-                    version=_TEXT,
-                    inference_count=_WHOLE,
-                    execution_count=_WHOLE,
+                    name=TEXT,
+                    version=TEXT,
+                    inference_count=WHOLE,
+                    execution_count=WHOLE,
                     inference_stats={"type": "object", "additionalProperties": stat},
                 )
             ),
         ),
-        "accepted": _object(
+        "accepted": an_object(
             ["accepted"],
-            accepted={**_WHOLE, "description": "rows"},
-            refused=_list(
-                _object(["request_id", "error", "code"], request_id=_TEXT, error=_TEXT, code=_TEXT)
+            accepted={**WHOLE, "description": "rows"},
+            refused=a_list(
+                an_object(["request_id", "error", "code"], request_id=TEXT, error=TEXT, code=TEXT)
             ),
         ),
-        "drift": _object(
+        "drift": an_object(
             ["application", "score", "confirmed", "prior"],
-            application=_TEXT,
+            application=TEXT,
             score={"type": "number", "minimum": 0, "description": "about 1 is usual; above 3, look at it"},
             scores={"type": "object", "additionalProperties": {"type": "number"}},
-            confirmed=_WHOLE,
+            confirmed=WHOLE,
             believed_accuracy={"type": ["number", "null"]},
             confirmed_accuracy={"type": ["number", "null"]},
-            confirmed_interval=_list({"type": "number"}),
+            confirmed_interval=a_list({"type": "number"}),
             prior={"type": "object", "additionalProperties": {"type": "number"}},
         ),
-        "drifts": _object(["applications"], applications=_list(_ref("drift"))),
-        "index": _list(_object(["name"], name=_TEXT, version=_TEXT, state=_TEXT, reason=_TEXT)),
+        "drifts": an_object(["applications"], applications=a_list(ref("drift"))),
+        "index": a_list(an_object(["name"], name=TEXT, version=TEXT, state=TEXT, reason=TEXT)),
+        **admin_schemas(),
     }
-
-
-def _error(code: str) -> Json:
-    return {"description": _ERRORS[code], "content": _content(_ref("error"))}
-
-
-def _operation(summary: str, schema: str, errors: str, body: Json | None = None) -> Json:
-    told: Json = {
-        "summary": summary,
-        "responses": {
-            "200": {"description": "Done.", "content": _content(_ref(schema))},
-            **{code: _error(code) for code in errors.split()},
-        },
-    }
-    if body is not None:
-        told["requestBody"] = body
-    return told
 
 
 def document() -> Json:
@@ -188,77 +149,72 @@ def document() -> Json:
     infer_body = {
         "required": True,
         "content": {
-            **_content(_ref("request")),
-            **_content({"type": "string", "format": "binary"}, "application/octet-stream"),
+            **a_content(ref("request")),
+            **a_content({"type": "string", "format": "binary"}, "application/octet-stream"),
         },
     }
-    infer = _operation("Infer", "response", "400 404 405 409 413 415 422 429 500 503 504", infer_body)
+    infer = an_operation("Infer", "response", "400 404 405 409 413 415 422 429 500 503 504", infer_body)
     infer["responses"]["200"]["content"].update(
-        _content({"type": "string", "format": "binary"}, "application/octet-stream")
+        a_content({"type": "string", "format": "binary"}, "application/octet-stream")
     )
-    wanted = _object(["data_wanted", "path"], data_wanted=_TEXT, path=_TEXT)
-    infer["responses"]["202"] = {"description": "The data are wanted.", "content": _content(wanted)}
-    health = {"description": "Not now.", "content": _content(_ref("live"))}
-    live = _operation("Is the server alive?", "live", "405")
-    ready = _operation("Can it serve?", "ready", "405")
+    wanted = an_object(["data_wanted", "path"], data_wanted=TEXT, path=TEXT)
+    infer["responses"]["202"] = {"description": "The data are wanted.", "content": a_content(wanted)}
+    health = {"description": "Not now.", "content": a_content(ref("live"))}
+    live = an_operation("Is the server alive?", "live", "405")
+    ready = an_operation("Can it serve?", "ready", "405")
     live["responses"]["503"] = health
-    ready["responses"]["503"] = {**health, "content": _content(_ref("ready"))}
-    model_ready = _operation("Can this model serve?", "ready", "404 405")
-    model_ready["responses"]["503"] = {**health, "content": _content(_ref("ready"))}
-    server = _operation("Name, version and extensions", "server", "405")
+    ready["responses"]["503"] = {**health, "content": a_content(ref("ready"))}
+    model_ready = an_operation("Can this model serve?", "ready", "404 405")
+    model_ready["responses"]["503"] = {**health, "content": a_content(ref("ready"))}
+    server = an_operation("Name, version and extensions", "server", "405")
     paths: Json = {
         "/v2": {"get": server},
         "/v2/": {"get": server},
         "/v2/health/live": {"get": live},
         "/v2/health/ready": {"get": ready},
-        "/v2/models/stats": {"get": _operation("Statistics of everything", "statistics", "405")},
+        "/v2/models/stats": {"get": an_operation("Statistics of everything", "statistics", "405")},
         "/v2/repository/index": {
-            "post": _operation(
+            "post": an_operation(
                 "Every variant and its state",
                 "index",
                 "400 405 413",
-                {"content": _content(_object([], ready=_FLAG))},
+                {"content": a_content(an_object([], ready=FLAG))},
             )
         },
     }
     for version in ("", "/versions/{version}"):
         base = f"/v2/models/{{model}}{version}"
         names = ["model", *(["version"] if version else [])]
-        given = [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names]
+        given = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in names]
         for path, operation in {
-            base: {"get": _operation("What it takes and gives", "model", "404 405")},
+            base: {"get": an_operation("What it takes and gives", "model", "404 405")},
             f"{base}/ready": {"get": model_ready},
-            f"{base}/config": {"get": _operation("Configuration, as Triton's", "config", "404 405")},
-            f"{base}/stats": {"get": _operation("Statistics, as Triton's", "statistics", "404 405")},
+            f"{base}/config": {"get": an_operation("Configuration, as Triton's", "config", "404 405")},
+            f"{base}/stats": {"get": an_operation("Statistics, as Triton's", "statistics", "404 405")},
             f"{base}/infer": {"post": infer},
         }.items():
             paths[path] = {"parameters": given, **operation}
-    for word in ("load", "unload"):
-        control = _operation(f"{word.title()} a model by hand: not offered", "error", "405 501")
-        del control["responses"]["200"]
-        paths[f"/v2/repository/models/{{model}}/{word}"] = {
-            "parameters": [{"name": "model", "in": "path", "required": True, "schema": _TEXT}],
-            "post": control,
-        }
+    paths |= control_paths()
     text = {
-        "200": {"description": "Prometheus or OpenMetrics text.", "content": _content(_TEXT, "text/plain")},
-        "405": _error("405"),
+        "200": {"description": "Prometheus or OpenMetrics text.", "content": a_content(TEXT, "text/plain")},
+        "405": an_error("405"),
     }
     paths |= _streams()
     paths["/api/v1/data/{token}"] = {
-        "parameters": [{"name": "token", "in": "path", "required": True, "schema": _TEXT}],
-        "post": _operation(
+        "parameters": [{"name": "token", "in": "path", "required": True, "schema": TEXT}],
+        "post": an_operation(
             "Bring the data that were asked for", "response", "400 404 405 413 415 500 503 504", infer_body
         ),
     }
     paths |= _feedback()
+    paths |= admin_paths()
     paths["/metrics"] = {"get": {"summary": "Metrics", "responses": text}}
     for path, methods in paths.items():
         for operation in (told for method, told in methods.items() if method != "parameters"):
             more = [] if path in _OPEN else ["401", "403", "429"]
             if "requestBody" in operation:
                 more.append("408")
-            operation["responses"].update({code: _error(code) for code in more})
+            operation["responses"].update({code: an_error(code) for code in more})
     return {
         "openapi": "3.1.0",
         "info": {
@@ -275,57 +231,57 @@ def document() -> Json:
 
 def _feedback() -> Json:
     label: Json = {"type": ["string", "integer"], "description": "a class by name, or by its number from 0"}
-    labels = _list({"type": ["string", "integer", "null"]})
-    one = _object(["request_id"], request_id=_TEXT, label=label, labels=labels)
+    labels = a_list({"type": ["string", "integer", "null"]})
+    one = an_object(["request_id"], request_id=TEXT, label=label, labels=labels)
     body = {
         "required": True,
-        "content": _content({"anyOf": [one, _object(["feedback"], feedback=_list(one))]}),
+        "content": a_content({"anyOf": [one, an_object(["feedback"], feedback=a_list(one))]}),
     }
     accepted = "The true class of an answer, or of many"
-    given = [{"name": "application", "in": "path", "required": True, "schema": _TEXT}]
+    given = [{"name": "application", "in": "path", "required": True, "schema": TEXT}]
     return {
         "/api/v1/feedback": {
-            "post": _operation(accepted, "accepted", "400 404 405 409 413 415 429", body),
+            "post": an_operation(accepted, "accepted", "400 404 405 409 413 415 429", body),
         },
-        "/api/v1/drift": {"get": _operation("How every stream stands", "drifts", "404 405")},
+        "/api/v1/drift": {"get": an_operation("How every stream stands", "drifts", "404 405")},
         "/api/v1/drift/{application}": {
             "parameters": given,
-            "get": _operation("Is this stream as it was believed to be?", "drift", "404 405"),
+            "get": an_operation("Is this stream as it was believed to be?", "drift", "404 405"),
         },
     }
 
 
 def _streams() -> Json:
-    chunk = _object(
+    chunk = an_object(
         ["first", "samples"],
-        first={**_WHOLE, "description": "number of the first sample", "minimum": 0},
-        samples={"type": "object", "additionalProperties": _ref("data")},
+        first={**WHOLE, "description": "number of the first sample", "minimum": 0},
+        samples={"type": "object", "additionalProperties": ref("data")},
     )
     body = {
         "required": True,
         "content": {
-            **_content(chunk),
-            **_content({"type": "string", "format": "binary"}, "application/octet-stream"),
+            **a_content(chunk),
+            **a_content({"type": "string", "format": "binary"}, "application/octet-stream"),
         },
     }
     given = [
-        {"name": name, "in": "path", "required": True, "schema": _TEXT} for name in ("application", "stream")
+        {"name": name, "in": "path", "required": True, "schema": TEXT} for name in ("application", "stream")
     ]
     base = "/api/v1/streams/{application}/{stream}"
-    delete = _operation("Close a stream", "stream", "400 404 405")
+    delete = an_operation("Close a stream", "stream", "400 404 405")
     delete["responses"] = {"204": {"description": "Closed."}, **delete["responses"]}
     del delete["responses"]["200"]
-    since = {"name": "since", "in": "query", "schema": _WHOLE}
+    since = {"name": "since", "in": "query", "schema": WHOLE}
     return {
         base: {
             "parameters": given,
-            "get": _operation("Where a stream stands", "stream", "400 404 405"),
-            "post": _operation("Push raw samples", "stream", "400 404 405 413 415 429", body),
+            "get": an_operation("Where a stream stands", "stream", "400 404 405"),
+            "post": an_operation("Push raw samples", "stream", "400 404 405 413 415 429", body),
             "delete": delete,
         },
         f"{base}/results": {
             "parameters": [*given, since],
-            "get": _operation("Outcomes of recurring queries", "stream", "400 404 405"),
+            "get": an_operation("Outcomes of recurring queries", "stream", "400 404 405"),
         },
     }
 

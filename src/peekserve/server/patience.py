@@ -12,6 +12,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from peekserve.server.guard import Refused
 from peekserve.server.wire import Status, error_body
 
 # From the connection, or from the first byte of a later request, to the end of the head; from there to the first byte
@@ -45,12 +46,13 @@ class _At(Enum):
     BODY = auto()
 
 
-class _Refused(Exception):
+class _Stopped(Exception):
     """Stops the parser; `PatientProtocol._wrong` has the words."""
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """One connection. The limits are the class's, so that a test can have smaller ones."""
+    """One connection. The limits are the class's, so that a test can have smaller ones; and so is `refused`, which is
+    told once of each connection that was turned away."""
 
     wait_s = WAIT_S
     read_s = READ_S
@@ -59,6 +61,7 @@ class PatientProtocol(HttpToolsProtocol):
     most = CONNECTIONS
     pipelined = PIPELINED
     most_body_bytes = BODY_BYTES
+    refused: Refused = staticmethod(lambda status, sentence: None)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -70,6 +73,7 @@ class PatientProtocol(HttpToolsProtocol):
         # Of a body that is not whole yet.
         self._body_bytes = 0
         self._wrong = _BAD, "these bytes are no HTTP request"
+        self._turned_away = False
 
     # ---- the connection ----------------------------------------------------------------------------------
 
@@ -215,12 +219,15 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _stop(self, status: Status, sentence: str) -> None:
         self._wrong = status, sentence
-        raise _Refused
+        raise _Stopped
 
     def _refuse(self, status: Status, sentence: str) -> None:
         self._come()
         if self.transport.is_closing():
             return
+        if not self._turned_away:
+            self._turned_away = True
+            self.refused(status, sentence)
         if self._owes():
             # What is said now would be taken for their answers: they are told that nothing comes after them.
             self.cycle.keep_alive = False

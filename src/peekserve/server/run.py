@@ -13,23 +13,41 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from peekserve.errors import InvalidConfiguration
+from peekserve.server.guard import Refused
+from peekserve.server.handshakes import TlsListener
 from peekserve.server.patience import PatientProtocol
 
 
 class _Uvicorn(uvicorn.Server):
     """uvicorn without its signal handlers, which says when it listens."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, protocol: type[PatientProtocol]) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self._protocol = protocol
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        context = self.config.ssl
+        await super().startup(sockets if context is None else [])
+        for listener in sockets or ():
+            if context is None:
+                break
+            tls = TlsListener(listener, context, self._protocol, self._connection, self._open_connections)
+            tls.start()
+            self.servers.append(tls)  # type: ignore[arg-type]  # it is closed, and waited for, like any other
         self.listening.set()
+
+    def _connection(self) -> asyncio.Protocol:
+        return self._protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    def _open_connections(self) -> int:
+        return len(self.server_state.connections)
 
 
 class HttpServer:
@@ -42,12 +60,15 @@ class HttpServer:
         port: int = 8000,
         certificate: tuple[str, str] | None = None,
         protocol: type[PatientProtocol] = PatientProtocol,
+        refused: Refused | None = None,
     ) -> None:
-        """`certificate`: files with the certificate and its private key, to speak TLS."""
+        """`certificate`: files with the certificate and its private key, to speak TLS. `refused`: is told of each
+        connection that is turned away before there is a request."""
         self._app = app
         self._asked = (host, port)
         self._certificate = certificate
-        self._protocol = protocol
+        told = {} if refused is None else {"refused": staticmethod(refused)}
+        self._protocol: type[PatientProtocol] = type(protocol.__name__, (protocol,), told)
         self._server: _Uvicorn | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -84,7 +105,7 @@ class HttpServer:
             raise InvalidConfiguration(
                 f"tls: {files}: no certificate with its key, in PEM and without a password: {error}"
             ) from None
-        self._server = _Uvicorn(config)
+        self._server = _Uvicorn(config, self._protocol)
         self._serving = asyncio.create_task(self._server.serve([listener]))
         await self._server.listening.wait()
         host, port = listener.getsockname()[:2]

@@ -1,15 +1,17 @@
 """Prometheus metrics, in a registry of our own: seconds and bytes, failures included, few labels
 (docs/protocol.md)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, Summary
 from prometheus_client import Counter as Total
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 
 from peekserve.awareness.drift import Drift
+from peekserve.domain.application import public
 from peekserve.domain.messages import Answer, RunBatch
 from peekserve.domain.request import Outcome, Request, RowAnswer, Source
 from peekserve.server.calls import InferReply
@@ -33,6 +35,10 @@ SECONDS = (*geometric(0.0005, 10.0), inf)
 _MAGNITUDES = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
 SIGNED_SECONDS = (*(-s for s in reversed(_MAGNITUDES)), 0.0, *_MAGNITUDES, inf)
 ROWS = (*geometric(1.0, 1024.0), inf)
+
+
+# (worker, application's key, variant); of a worker as a whole, the others are empty.
+Which = tuple[str, str, str]
 
 
 class Telemetry(Counter):
@@ -143,9 +149,11 @@ class Telemetry(Counter):
         )
         Gauge("build_info", "Always 1; the version is its label.", ("version",), **r).labels(version).set(1)
         self._held: dict[str, set[str]] = {}
+        self._drifts: Callable[[], Mapping[str, Drift]] = dict
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The text of all metrics and its content type: OpenMetrics where the Accept header asks for it."""
+        self._look_at_drifts()
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
@@ -184,11 +192,21 @@ class Telemetry(Counter):
         """`result`: what became of a confirmation (domain/feedback.py), or why it was not looked at."""
         self._feedback.labels(model, result).inc()
 
-    def follow_drift(self, model: str, drift: Callable[[], Drift]) -> None:
+    def follow_drifts(self, drifts: Callable[[], Mapping[str, Drift]]) -> None:
+        """Ask this, by model, whenever somebody asks for the metrics."""
+        self._drifts = drifts
+
+    def _look_at_drifts(self) -> None:
+        gauges = (self._drift, self._believed_accuracy, self._confirmed_accuracy)
+        for gauge in gauges:
+            gauge.clear()  # of models that are there no more
+        for model, drift in self._drifts().items():
+            for gauge, value in zip(gauges, (drift.score, drift.believed, drift.right), strict=True):
+                gauge.labels(model).set(value)
+
+    def follow_pace(self, paces: Callable[[], Mapping[Which, float]]) -> None:
         """Ask this whenever somebody asks for the metrics."""
-        self._drift.labels(model).set_function(lambda: drift().score)
-        self._believed_accuracy.labels(model).set_function(lambda: drift().believed)
-        self._confirmed_accuracy.labels(model).set_function(lambda: drift().right)
+        self.registry.register(_PaceRatios(paces))
 
     # ---- what the core did -------------------------------------------------------------------------------
 
@@ -247,6 +265,27 @@ class Telemetry(Counter):
         if weights in self._held.get(worker, ()):
             self._held[worker].discard(weights)
             self._memory.remove(worker, weights)
+
+
+class _PaceRatios:
+    """A gauge whose labels come and go."""
+
+    def __init__(self, paces: Callable[[], Mapping[Which, float]]) -> None:
+        self._paces = paces
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        told: dict[Which, float] = {}
+        for (worker, key, variant), ratio in self._paces().items():
+            which = (worker, public(key), variant)
+            told[which] = max(told.get(which, 0.0), ratio)
+        gauge = GaugeMetricFamily(
+            "peekserve_pace_ratio",
+            "What batches are believed to take in shares of their profile; without a model, the worker's own part.",
+            labels=("worker", "model", "variant"),
+        )
+        for which, ratio in told.items():
+            gauge.add_metric(which, ratio)
+        yield gauge
 
 
 def _why(request: Request, row: RowAnswer) -> str:

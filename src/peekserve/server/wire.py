@@ -35,8 +35,10 @@ from peekserve.errors import (
     Unauthenticated,
     UnknownApplication,
     UnknownRequest,
+    UnknownRevision,
     UnknownStream,
     UnknownVariant,
+    WrongState,
 )
 from peekserve.server.arrays import from_bytes, from_json, strings_to_bytes
 from peekserve.server.calls import DEFAULT_OUTPUTS, InferReply, Scalar, Tensor
@@ -67,6 +69,8 @@ ERRORS: Mapping[type[Exception], Status] = {
     InvalidTensor: Status(400, "INVALID_ARGUMENT", "invalid_tensor"),
     UnknownApplication: Status(404, "NOT_FOUND", "model_not_found"),
     UnknownVariant: Status(404, "NOT_FOUND", "model_not_found"),
+    UnknownRevision: Status(404, "NOT_FOUND", "revision_not_found"),
+    WrongState: Status(409, "FAILED_PRECONDITION", "wrong_state"),
     UnknownStream: Status(404, "NOT_FOUND", "stream_not_found"),
     StaleStream: Status(409, "FAILED_PRECONDITION", "stale"),
     NotWanted: Status(404, "NOT_FOUND", "not_wanted"),

@@ -51,6 +51,7 @@ def test_the_list_has_every_figure(capsys):
         f"cascadeserve-{which}"
         for which in ("cost", "exhaustive", "devices", "traces", "ablations", "horizon", "live")
     }
+    wanted |= {f"trust-{which}" for which in ("deadlines", "overload", "kills", "cycles", "soak", "pace")}
     assert {one["name"] for one in told} == wanted
     assert all(one["claims"] for one in told)
 

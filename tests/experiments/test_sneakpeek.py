@@ -230,8 +230,8 @@ def test_a_small_experiment_writes_rows_and_a_summary_of_its_claims(name, tmp_pa
 
 
 # Those on supernets and on zoos have laboratories of their own, and test_superserve.py and test_cascadeserve_*.py; the
-# live one serves real models, in whole/test_horizon_live.py.
-_ELSEWHERE = ("superserve-", "cascadeserve-", "horizon-live")
+# live one serves real models, in whole/test_horizon_live.py; so do those on trust, in test_trust_*.py there.
+_ELSEWHERE = ("superserve-", "cascadeserve-", "horizon-live", "trust-")
 
 
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if not name.startswith(_ELSEWHERE)])

@@ -14,7 +14,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,12 +31,13 @@ _HANGS_UP = 0  # the connection ends without a status
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server that is attacked. `infer`, `feedback`: keys with that scope."""
+    """A server that is attacked. `infer`, `feedback`: keys with that scope. `grpc`: HOST:PORT of its other door."""
 
     host: str
     port: int
     infer: str
     feedback: str
+    grpc: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,12 @@ class Attack:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`status`: of the answer, 0 for none; `said`: its sentence. `held`: is the status right? `stands`: is an ordinary
-    request answered after it?"""
+    """`status`: of the answer, 0 for none, a word at the gRPC door; `said`: its sentence. `held`: is the status right?
+    `stands`: is an ordinary request answered after it?"""
 
     kind: str
     what: str
-    status: int
+    status: int | str
     said: str
     held: bool
     stands: bool
@@ -338,14 +340,20 @@ def _whole(told: bytes) -> bool:
 
 def run(root: Path, attacks: Sequence[Attack] = ATTACKS) -> list[Finding]:
     """A server of the repository at `root`, and all attacks on it, one after another."""
+    with attacked(root) as target:
+        return [tried(target, attack) for attack in attacks]
+
+
+@contextmanager
+def attacked(root: Path) -> Iterator[Target]:
+    """A server of the repository at `root` with keys of its own."""
     with tempfile.TemporaryDirectory() as folder:
         keys = {name: _key(root, folder, name) for name in ("infer", "feedback")}
-        settings = {"state": folder, "limits.body_wait": BODY_WAIT, "log": "error"}
+        settings = {"state": folder, "limits.body_wait": BODY_WAIT, "log": "error", "grpc": "127.0.0.1:0"}
         _copy_profiles(root, Path(folder))
         with ServerProcess(root, settings, Path(folder) / "server.log") as server:
             host, _, port = server.http.rpartition(":")
-            target = Target(host, int(port), keys["infer"], keys["feedback"])
-            return [tried(target, attack) for attack in attacks]
+            yield Target(host, int(port), keys["infer"], keys["feedback"], str(server.told["grpc"]))
 
 
 def _key(root: Path, state: str, scope: str) -> str:

@@ -41,6 +41,8 @@ from peekserve.experiments.superserve import delay, fleets, front, loads, machin
 from peekserve.experiments.superserve import live as superserve_live
 from peekserve.experiments.superserve.lab import SuperLab, super_laboratory
 from peekserve.experiments.table import Row, Table
+from peekserve.experiments.trust import cycles, deadlines, kills, overload, pace, soak
+from peekserve.experiments.trust.lab import TrustLab, trust_laboratory
 
 # How many of how many jobs are done.
 Progress = Callable[[int, int], None]
@@ -52,6 +54,7 @@ _FAMILIES = (
 )
 _SUPERNETS = (front, norm, machine, delay, loads, fleets, tiny, ours, superserve_live)
 _CASCADES = (cost, exhaustive, devices, traces, ablations, versus, cascadeserve_live)
+_TRUST = (deadlines, overload, kills, cycles, soak, pace)
 _ORDER = [f"sneakpeek-fig{n}" for n in range(3, 17)] + [
     "sneakpeek-optima",
     "sneakpeek-setting",
@@ -92,16 +95,22 @@ _ORDER = [f"sneakpeek-fig{n}" for n in range(3, 17)] + [
     "cascadeserve-ablations",
     "cascadeserve-horizon",
     "cascadeserve-live",
+    "trust-deadlines",
+    "trust-overload",
+    "trust-kills",
+    "trust-cycles",
+    "trust-soak",
+    "trust-pace",
 ]
 EXPERIMENTS: Mapping[str, Experiment] = {
     e.name: e
     for e in sorted(
-        (e for family in (*_FAMILIES, *_SUPERNETS, *_CASCADES) for e in family.EXPERIMENTS),
+        (e for family in (*_FAMILIES, *_SUPERNETS, *_CASCADES, *_TRUST) for e in family.EXPERIMENTS),
         key=lambda e: _ORDER.index(e.name),
     )
 }
 WINDOWS, SMALL_WINDOWS = 12, 3
-Laboratory = Lab | SuperLab | CascadeLab
+Laboratory = Lab | SuperLab | CascadeLab | TrustLab
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +147,9 @@ def over_a_supernet(experiment: Experiment) -> bool:
 
 
 def kind_of(experiment: Experiment) -> str:
-    """Experiments of one kind share a laboratory: "profiles", "supernets" or "cascades"."""
+    """Experiments of one kind share a laboratory: "profiles", "supernets", "cascades" or "trust"."""
+    if any(experiment in family.EXPERIMENTS for family in _TRUST):
+        return "trust"
     if over_a_supernet(experiment):
         return "supernets"
     return "cascades" if any(experiment in family.EXPERIMENTS for family in _CASCADES) else "profiles"
@@ -150,6 +161,8 @@ def laboratory_of(
     """What the family of this experiment works with: only those over profiles look at `timing`, the others have times
     of their own. Raises DataUnavailable where a recording is missing."""
     kind = kind_of(experiment)
+    if kind == "trust":
+        return trust_laboratory(small)
     if kind == "supernets":
         return super_laboratory(small, recordings)
     if kind == "cascades":
@@ -176,12 +189,15 @@ def run(
     progress(len(jobs) * many, len(jobs) * many)
     table = Table(rows)
     findings = judge(experiment.name, experiment.measure(table))
+    windows, device = 0, experiment.times
+    if not device and not isinstance(lab, TrustLab):
+        windows, device = lab.windows, lab.device.name
     summary: dict[str, object] = {
         "name": experiment.name,
         "what": experiment.what,
         "seeds": many,
-        "windows": 0 if experiment.times else lab.windows,
-        "device": experiment.times or lab.device.name,
+        "windows": windows,
+        "device": device,
         "claims": [{k: _finite(v) for k, v in f.as_json().items()} for f in findings],
     }
     summary["separation"] = [pair.as_json() for pair in pairs(experiment.panels(table))]

@@ -50,7 +50,8 @@ class Standing:
                 payload=TensorRef(str(one.sample)),
             )
             lane = catalogue.lane(catalogue.application(one.application), 0)
-            slots = self._backlog.add(request, 0.0, self._fleet.fastest_s(lane), late_ok=True)
+            offered = np.ones(catalogue.variants, np.bool_)
+            slots = self._backlog.add(request, 0.0, self._fleet.fastest_s(lane), offered, late_ok=True)
             counts = recorded[one.application].counts
             if counts is not None:
                 self._backlog.observe(slots, counts[[one.sample]])

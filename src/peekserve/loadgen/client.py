@@ -157,7 +157,7 @@ class _Connection(asyncio.Protocol):
         self._index = -1
         self._sent_at = 0.0
         self._body: list[bytes] = []
-        self._complete = False
+        self._complete = self._kept = False
         self._parser = httptools.HttpResponseParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -167,7 +167,7 @@ class _Connection(asyncio.Protocol):
     def send(self, index: int, sent_at: float, wire: bytes) -> None:
         assert self._transport is not None
         self._index, self._sent_at = index, sent_at
-        self._body, self._complete = [], False
+        self._body, self._complete, self._kept = [], False, False
         self._transport.write(wire)
 
     def data_received(self, data: bytes) -> None:
@@ -181,7 +181,7 @@ class _Connection(asyncio.Protocol):
         if self._complete:
             index, self._index = self._index, -1
             reply = Reply(self._sent_at, done_at, self._parser.get_status_code(), b"".join(self._body))
-            if self._parser.should_keep_alive():
+            if self._kept:
                 self._run.released(self)
             else:
                 self.close()
@@ -191,7 +191,8 @@ class _Connection(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        self._complete = True
+        # Asked here: when the message is over the parser has forgotten what its head said.
+        self._complete, self._kept = True, self._parser.should_keep_alive()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._run.lost(self)

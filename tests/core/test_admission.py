@@ -24,7 +24,8 @@ def test_of_three_that_one_worker_can_answer_one_two_hear_so_on_arrival():
     assert len(of_kind(commands, RunBatch)) == 1
     refused = of_kind(commands, Answer)
     assert [(a.outcome, a.reason) for a in refused] == [(Outcome.REFUSED, Reason.DEADLINE_INFEASIBLE)] * 2
-    assert "needs 50.0 ms" in refused[0].detail and "60.0 ms are left" in refused[0].detail
+    assert "needs 50.0 ms" in refused[0].detail
+    assert "60.0 ms are left" in refused[0].detail
 
 
 def test_who_comes_while_the_worker_is_busy_hears_it_on_arrival_too():

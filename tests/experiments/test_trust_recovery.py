@@ -140,7 +140,7 @@ def test_what_went_wrong_with_a_kill_shows_in_its_claim(worse, claim, measured):
 
 def test_a_soak_is_judged_without_its_warm_up():
     def piece(i):
-        # Grows for a tenth of the run, and is flat from then on.
+        # Grows for a tenth of the run, within the warm-up, and is flat from then on.
         memory = 50.0 + 10.0 * min(i, 6)
         return (
             {"seed": 0, "piece": i, "minute": i / 2.0, "capacity": 60.0, "requests": 100, "in_time": 0.9}

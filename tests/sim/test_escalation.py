@@ -112,7 +112,11 @@ def kept_for_later(lead_s, seed):
 
     def observe(event, now, commands):
         # All that happens at one instant is planned at its end: till then nothing is decided.
-        if isinstance(event, Woke) and scheduler._turns._wake_at > now and scheduler._fleet.available(now, np.inf):
+        if (
+            isinstance(event, Woke)
+            and scheduler._turns._wake_at > now
+            and scheduler._fleet.available(now, np.inf)
+        ):
             kept.append(set(np.flatnonzero(backlog.in_hand & (backlog.state == WAITING)).tolist()))
             assert kept[-1] <= policy.placed, (seed, now)
 

@@ -30,6 +30,7 @@ from peekserve.cli.assembly import (
     time_provisionally,
 )
 from peekserve.cli.planned import doubts, gear_plans
+from peekserve.cli.registered import make_registrar, with_registered
 from peekserve.domain.application import Application
 from peekserve.domain.gears import GearPlan
 from peekserve.errors import BackendError, InvalidConfiguration, InvalidData, InvalidModel, NotReady
@@ -59,7 +60,9 @@ def serve(root: Path, flags: Mapping[str, str]) -> None:
     access = access_of(root, settings, _tell)
     layout = lay_out(settings)
     with open_store(root, settings) as store:
-        applications = read_profiled(root, store, [s.device for s in layout.slots], _tell)
+        own = read_profiled(root, store, [s.device for s in layout.slots], _tell)
+    served = with_registered(own, root, settings, [s.device for s in layout.slots], _tell)
+    applications = served.applications
     policy = settings.policy.name
     plans = gear_plans(root, applications, policy) if policy in PLANNED else {}
     spec = scheduler_spec(settings, plans)
@@ -77,7 +80,7 @@ def serve(root: Path, flags: Mapping[str, str]) -> None:
     allow_files(OPEN_FILES)
     no_core_files()
     history = state_folder(root, settings) / "history.sqlite"
-    run(_serve(settings, applications, layout, history, plans, access))
+    run(_serve(root, settings, applications, served.own, layout, history, plans, access))
 
 
 def allow_files(wanted: int) -> None:
@@ -107,8 +110,10 @@ def _timed(applications: tuple[Application, ...], layout: Layout) -> Iterator[Ap
 
 
 async def _serve(
+    root: Path,
     settings: ServerSettings,
     applications: tuple[Application, ...],
+    own: Mapping[str, Application],
     layout: Layout,
     history: Path,
     plans: Mapping[str, GearPlan],
@@ -122,8 +127,18 @@ async def _serve(
     core.driver.observe(Following([telemetry, statistics], core.driver.label))
     try:
         module = await loop.run_in_executor(None, import_module, "peekserve.cli.doors")
+        registrar, mirror = make_registrar(root, settings, layout, core.driver, core, own)
+        core.driver.observe(mirror)
         doors = module.Doors(
-            settings, core.driver, core.stage, telemetry, statistics, core.confirmations, access
+            settings,
+            core.driver,
+            core.stage,
+            telemetry,
+            statistics,
+            core.confirmations,
+            access,
+            registrar,
+            mirror,
         )
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -132,6 +147,7 @@ async def _serve(
         if not await _ready_before(stopping, core.driver.until_ready()):
             await doors.close()
             return
+        await registrar.resume()
         # What was made until now stays: a full collection over it would stop the event loop for many milliseconds.
         gc.collect()
         gc.freeze()
@@ -147,6 +163,7 @@ async def _serve(
         await asyncio.sleep(settings.drain.delay_s)
         doors.log.info("draining", at_most_s=settings.drain.at_most_s, open=core.driver.open_requests)
         doors.streams.stop()
+        await registrar.stop()
         await core.driver.drain(settings.drain.at_most_s)
         await doors.close()
         watching.cancel()

@@ -1,7 +1,6 @@
 """The OpenAPI document of the HTTP door, and a page that shows it without asking anything of another
 server."""
 
-
 from peekserve.domain.tensors import DATATYPES
 from peekserve.server.calls import OUTPUTS
 from peekserve.server.openapi_admin import admin_paths, admin_schemas, control_paths

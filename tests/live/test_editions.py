@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from peekserve.domain.messages import Unloaded
 from peekserve.domain.request import Outcome, Reason
 from peekserve.errors import InvalidConfiguration, UnknownApplication, UnknownVariant
 from peekserve.live.journalling import Journalling, replay
@@ -91,6 +92,25 @@ async def test_an_unload_waits_for_what_was_accepted():
     [answer] = await stage.answer(future)
     assert answer.outcome is Outcome.ANSWERED
     assert await asyncio.wait_for(gone, 5) == {}
+
+
+@on_stage
+async def test_an_unload_is_done_when_the_worker_says_so():
+    stage = await Stage().ready()
+    unloaded = []
+
+    class Notes:
+        def event(self, event, now):
+            unloaded.append(event) if isinstance(event, Unloaded) else None
+
+        def commands(self, commands, now):
+            pass
+
+    stage.driver.observe(Notes())
+    done = stage.driver.offer("app", ())
+    assert not done.done()
+    await asyncio.wait_for(done, 5)
+    assert {event.weights for event in unloaded} == {"sha-small", "sha-large"}
 
 
 @on_stage

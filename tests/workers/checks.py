@@ -10,6 +10,7 @@ from peekserve.domain.messages import (
     LoadFailed,
     Restart,
     RunBatch,
+    Unloaded,
     WorkerDown,
     WorkerUp,
 )
@@ -68,7 +69,9 @@ async def check_unloaded_weights_are_gone_and_the_others_stay(story: Story) -> N
     story.unload("linear")
     story.run(1, "linear", some_rows(1))
     story.run(2, "other", some_rows(1))
-    assert [type(await story.next()) for _ in range(4)] == [Loaded, Loaded, BatchFailed, BatchDone]
+    told = [await story.next() for _ in range(5)]
+    assert [type(event) for event in told] == [Loaded, Loaded, Unloaded, BatchFailed, BatchDone]
+    assert told[2].weights == told[0].weights
 
 
 async def check_rows_that_do_not_stack_fail_their_batch_alone(story: Story) -> None:

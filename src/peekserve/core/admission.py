@@ -2,8 +2,8 @@
 
 Of an application that rejects what it would miss (`on_miss: reject`), a row that waits is a promise: an answer by the
 deadline, or an outcome that says otherwise. So a row that no plan over all workers has a place for, those included that
-are busy and free again in time, is refused in the turn in which that is found: on its arrival, or when other work that is
-worth more has taken its place. It does not wait for its deadline to hear what is known already.
+are busy and free again in time, is refused in the turn in which that is found: on its arrival, or when other work that
+is worth more has taken its place. It does not wait for its deadline to hear what is known already.
 
 What the plan believes is what the profiles say at their 95th percentile, with the margin taken off. A batch that ends
 sooner than that could have saved a row that was refused; that is the price of a promise that is kept.
@@ -59,7 +59,7 @@ class Admission:
         quickest_s, left_s = float(self._backlog.quickest_s[slot]), entry.request.slack_s(now)
         detail = (
             f"{waiting} rows wait and no plan has a place for this one: a worker is free in "
-            f"{(self._fleet.soonest_at(now) - now) * 1e3:.1f} ms, the quickest variant needs {quickest_s * 1e3:.1f} ms, "
-            f"the margin is {self._margin_s * 1e3:.1f} ms; {left_s * 1e3:.1f} ms are left"
+            f"{(self._fleet.soonest_at(now) - now) * 1e3:.1f} ms, the quickest variant needs {quickest_s * 1e3:.1f} "
+            f"ms, the margin is {self._margin_s * 1e3:.1f} ms; {left_s * 1e3:.1f} ms are left"
         )
         self._ledger.close(entry, Outcome.REFUSED, Reason.DEADLINE_INFEASIBLE, detail)

@@ -61,6 +61,7 @@ from peekserve.domain.messages import (
     Peeked,
     Recalled,
     Registered,
+    Unloaded,
     Woke,
     WorkerDown,
     WorkerUp,
@@ -187,6 +188,8 @@ class Scheduler:
                 self._load_failed(worker, weights, error, now)
             case Loaded(worker, weights):
                 self._fleet.loaded(worker, weights, now)
+            case Unloaded():
+                pass  # it was counted as gone when it was asked for
             case Confirmed(request_id, labels):
                 under_way = request_id in self._ledger.open
                 self._out.append(self.feedback.confirm(request_id, labels, under_way))

@@ -73,6 +73,14 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Unloaded:
+    """Weights are forgotten, and their memory is given back as far as their worker can."""
+
+    worker: str
+    weights: str
+
+
+@dataclass(frozen=True, slots=True)
 class LoadFailed:
     """Weights could not be made resident."""
 
@@ -144,6 +152,7 @@ Event = (
     | BatchFailed
     | Loaded
     | LoadFailed
+    | Unloaded
     | WorkerUp
     | WorkerDown
     | Confirmed

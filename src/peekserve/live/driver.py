@@ -325,6 +325,7 @@ class LiveDriver:
                 self._editions.asked(command)
                 self._workers.load(command)
             case Unload():
+                self._editions.asked(command)
                 self._workers.unload(command)
             case Restart():
                 self._workers.restart(command)

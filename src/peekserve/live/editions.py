@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from peekserve.domain.application import Application, public
-from peekserve.domain.messages import Event, Load, Loaded, LoadFailed, WorkerDown, WorkerUp
+from peekserve.domain.messages import Event, Load, Loaded, LoadFailed, Unload, Unloaded, WorkerDown, WorkerUp
 from peekserve.errors import InvalidConfiguration, UnknownApplication
 
 READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
@@ -30,6 +30,7 @@ class Editions:
         self._served = set(self.known)
         self._broken: dict[str, str] = {}
         self._loading: set[tuple[str, str]] = set()
+        self._unloading: set[tuple[str, str]] = set()
         self._waiting: list[_Waiting] = []
         self._down: dict[str, str] = {}
 
@@ -95,7 +96,7 @@ class Editions:
         """To be asked after every event: tell whoever waited long enough. `draining`: rows still use what is not
         offered any more."""
         for one in list(self._waiting):
-            ready = not any(weights in one.weights for _, weights in self._loading)
+            ready = not any(weights in one.weights for _, weights in self._loading | self._unloading)
             if ready and (one.opened or not draining):
                 self._waiting.remove(one)
                 if not one.done.done():
@@ -119,9 +120,10 @@ class Editions:
             return LOADING, f"on {', '.join(sorted(loading))}"
         return READY, ""
 
-    def asked(self, command: Load) -> None:
-        """A worker is asked to load."""
-        self._loading.add((command.worker, command.weights))
+    def asked(self, command: Load | Unload) -> None:
+        """A worker is asked to load or to unload."""
+        asked = self._loading if isinstance(command, Load) else self._unloading
+        asked.add((command.worker, command.weights))
 
     def note(self, event: Event) -> None:
         match event:
@@ -130,6 +132,9 @@ class Editions:
             case WorkerDown(worker, error):
                 self._down[worker] = error
                 self._loading = {pair for pair in self._loading if pair[0] != worker}
+                self._unloading = {pair for pair in self._unloading if pair[0] != worker}
+            case Unloaded(worker, weights):
+                self._unloading.discard((worker, weights))
             case Loaded(worker, weights):
                 self._loading.discard((worker, weights))
             case LoadFailed(worker, weights, error):

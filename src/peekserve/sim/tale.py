@@ -26,6 +26,7 @@ from peekserve.domain.messages import (
     Restart,
     RunBatch,
     Unload,
+    Unloaded,
     WakeAt,
     Woke,
     WorkerDown,
@@ -124,6 +125,8 @@ def _happened(event: Event) -> str:
             return f"batch {batch_id} failed"
         case Loaded(worker, weights):
             return f"{worker} holds {weights}"
+        case Unloaded(worker, weights):
+            return f"{worker} has forgotten {weights}"
         case LoadFailed(worker, weights):
             return f"{worker} could not load {weights}"
         case WorkerUp(worker):

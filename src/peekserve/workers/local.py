@@ -18,6 +18,7 @@ from peekserve.domain.messages import (
     Restart,
     RunBatch,
     Unload,
+    Unloaded,
     WorkerDown,
     WorkerUp,
 )
@@ -125,9 +126,10 @@ class LocalWorkers:
         self._resident[command.worker].add(command.weights)
         return Loaded(command.worker, command.weights, self._clock.now() - started_at, held)
 
-    def _unload(self, command: Unload) -> None:
+    def _unload(self, command: Unload) -> Event:
         self._places[command.worker].runtime.unload(command.weights)
         self._resident[command.worker].discard(command.weights)
+        return Unloaded(command.worker, command.weights)
 
     def _run(self, command: RunBatch, variant: Variant, rows: Sequence[RowInputs]) -> Event:
         application = self._applications[command.application]

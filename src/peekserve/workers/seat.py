@@ -21,6 +21,7 @@ from peekserve.domain.messages import (
     Restart,
     RunBatch,
     Unload,
+    Unloaded,
     WorkerDown,
     WorkerUp,
 )
@@ -304,7 +305,7 @@ class Seat:
             case frames.ModelRefused():
                 self._report(LoadFailed(worker, message.weights, message.error))
             case frames.ModelUnloaded():
-                pass
+                self._report(Unloaded(worker, message.weights))
             case frames.Pong():
                 self._pinged = False
             case frames.RanModel():

@@ -51,3 +51,21 @@ def test_an_application_that_answers_late_or_by_its_peek_refuses_nobody_for_want
     for i in range(3):
         scheduler.handle(Arrived(a_request(f"r{i}", due_at=0.06)), now=0.0)
     assert not of_kind(scheduler.handle(Woke(), now=0.0), Answer)
+
+
+def test_who_is_doomed_before_any_plan_was_made_was_never_accepted():
+    scheduler = fifty()
+    scheduler.handle(Arrived(a_request("r0", due_at=0.06)), now=0.0)
+    [refused] = of_kind(scheduler.handle(Woke(), now=0.02), Answer)
+    assert (refused.outcome, refused.reason) == (Outcome.REFUSED, Reason.DEADLINE_INFEASIBLE)
+    assert "40.0 ms are left" in refused.detail
+
+
+def test_who_had_a_place_and_lost_it_with_the_time_was_accepted():
+    scheduler = fifty()
+    for i, due_at in enumerate((0.06, 0.12)):
+        scheduler.handle(Arrived(a_request(f"r{i}", due_at=due_at)), now=0.0)
+    scheduler.handle(Woke(), now=0.0)
+    commands = scheduler.handle(Woke(), now=0.08)  # its turn never came: the batch before it hangs
+    answers = of_kind(commands, Answer)
+    assert {a.request_id: a.outcome for a in answers} == dict.fromkeys(("r0", "r1"), Outcome.EXPIRED)

@@ -27,7 +27,8 @@ INF = float("inf")
 
 
 class Admission:
-    """`undecided`: rows came that no plan over all workers has looked at yet."""
+    """`undecided`: rows came that no plan over all workers has looked at yet. `unseen`: the requests whose they are; of
+    these nobody has accepted one."""
 
     def __init__(self, backlog: Backlog, fleet: Fleet, ledger: Ledger, margin_s: float) -> None:
         self._backlog = backlog
@@ -35,15 +36,23 @@ class Admission:
         self._ledger = ledger
         self._margin_s = margin_s
         self.undecided = False
+        self.unseen: dict[str, None] = {}
 
     def came(self, entry: Open) -> None:
         """Its rows wait to be planned."""
-        self.undecided |= entry.on_miss is OnMiss.REJECT
+        if entry.on_miss is OnMiss.REJECT:
+            self.undecided = True
+            self.unseen[entry.request.id] = None
+            # Some ended before any plan was made, as while no worker is up.
+            if len(self.unseen) > 2 * len(self._ledger.open):
+                for gone in [name for name in self.unseen if name not in self._ledger.open]:
+                    del self.unseen[gone]
 
     def left_out(self, plan: Plan, slots: Slots, now: float) -> None:
         """This plan, over all workers that are up, was made for these rows: refuse those that it has no place for. What
         has begun goes on as long as there is hope."""
         self.undecided = False
+        self.unseen.clear()
         backlog = self._backlog
         if plan.again_at < INF:
             return

@@ -6,6 +6,8 @@ models have said of it, if one has; else the peek's answer, where the applicatio
 ends its request without an answer.
 """
 
+from collections.abc import Container
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,12 +19,16 @@ from peekserve.domain.request import Outcome, Reason
 
 
 class Endings:
-    """Settles such rows through the ledger. `margin_s` is the scheduler's."""
+    """Settles such rows through the ledger. `margin_s` is the scheduler's. `unseen`: requests that no plan has looked
+    at yet (core/admission.py): such a one is turned away, for nobody has accepted it."""
 
-    def __init__(self, backlog: Backlog, ledger: Ledger, margin_s: float) -> None:
+    def __init__(
+        self, backlog: Backlog, ledger: Ledger, margin_s: float, unseen: Container[str] = ()
+    ) -> None:
         self._backlog = backlog
         self._ledger = ledger
         self._margin_s = margin_s
+        self._unseen = unseen
 
     def settle_doomed(self, now: float) -> None:
         """Rows that wait and cannot be in time. One whose peek is still expected waits for it until its deadline."""
@@ -36,7 +42,10 @@ class Endings:
             degrades = entry.on_miss is OnMiss.DEGRADE or bool(backlog.granted[slot])
             if degrades and (self._answered_by_peek(slot, now) or self._peek_may_come(entry, slot, now)):
                 continue
-            self._ledger.expire(entry, now)
+            if entry.request.id in self._unseen:
+                self._ledger.turn_away(entry, self._margin_s, now)
+            else:
+                self._ledger.expire(entry, now)
 
     def settle_due(self, now: float) -> None:
         """Rows that still run although their client must hear now; what their batch brings later is thrown away."""

@@ -93,7 +93,13 @@ class Scheduler:
         drifting = Memory(self._options.half_life)
         self.feedback = Feedback(catalogue, beliefs, self._options.remember_rows, drifting)
         self._ledger = Ledger(catalogue, self._backlog, self.feedback)
-        self._endings = Endings(self._backlog, self._ledger, self._options.margin_s)
+        self._admission = (
+            Admission(self._backlog, self._fleet, self._ledger, self._options.margin_s)
+            if self._options.admit
+            else None
+        )
+        unseen = self._admission.unseen if self._admission is not None else ()
+        self._endings = Endings(self._backlog, self._ledger, self._options.margin_s, unseen)
         self._offer = Offer(catalogue, self._fleet)
         self._escalation = self._made_escalation()
         self._forwarding = Forwarding(catalogue, self._backlog, self._fleet, self._ledger, self._offer)
@@ -107,11 +113,6 @@ class Scheduler:
             self._escalation,
         )  # fmt: skip
         self._explaining = Explaining(self._backlog, policy)
-        self._admission = (
-            Admission(self._backlog, self._fleet, self._ledger, self._options.margin_s)
-            if self._options.admit
-            else None
-        )
         self._turns = Turns(
             policy, catalogue, self._options, self._backlog, self._fleet, self._ledger, self._endings, self._offer,
             self._escalation or self._forwarding, self._explaining, self._admission,
@@ -210,6 +211,11 @@ class Scheduler:
     @property
     def open_requests(self) -> int:
         return len(self._ledger.open)
+
+    @property
+    def must_act_at(self) -> float:
+        """When something must be done about a row or a worker, whatever is planned; infinite if never."""
+        return self._turns.must_act_at()
 
     @property
     def open_rows(self) -> int:

@@ -117,7 +117,7 @@ class Turns:
         if not len(slots):
             return
         planning = self._options.planning
-        waiting = slots
+        waiting, levels = slots, self._backlog.level[slots]
         plan, slots = self._levels.plan(slots, workers, now, planning.whole, beyond=planning.whole)
         self._plan_at = min(self._plan_at, plan.again_at)
         started: set[int] = set()
@@ -137,9 +137,14 @@ class Turns:
         if self._escalation is not None and len(slots) < len(waiting):
             left = self._backlog.in_hand[waiting] & (self._backlog.state[waiting] == WAITING)
             self._escalation.undecided = bool(left.any())  # of lower levels, which no worker was left for
-        if self._admission is not None and self._admission.undecided:
-            # This plan was for the workers that are free: the busy ones may have a place for those that it left out.
-            self._weigh(now)
+        if self._admission is not None and not planning.whole:
+            alone = int(levels.min()) == int(levels.max())
+            if alone and len(workers) == len(self._fleet.available(now, INF)):
+                self._admission.left_out(plan, slots, now)
+            elif self._admission.undecided:
+                # This plan was for the workers that are free, or gave them to a higher priority: another one may have a
+                # place for whom it left out.
+                self._weigh(now)
 
     def _plan_and_hold(self, now: float) -> None:
         """Plan the window that ended, or again what is held of the last plan; give away what is due."""
@@ -197,7 +202,7 @@ class Turns:
 
     # ---- the one timer ----
 
-    def _must_act_at(self) -> float:
+    def must_act_at(self) -> float:
         """When something must be done about a row or a worker, whatever is planned."""
         backlog = self._backlog
         rows_at = min(backlog.next_doom_at(), backlog.next_ready_at(), backlog.next_running_due_at())
@@ -205,7 +210,7 @@ class Turns:
 
     def set_timer(self, now: float) -> None:
         backlog, fleet, lead = self._backlog, self._fleet, self._options.planning.lead_s
-        at = self._must_act_at()
+        at = self.must_act_at()
         if not backlog.waits:
             self._plan_at = INF  # whatever comes to wait says so itself
         else:
@@ -229,7 +234,7 @@ class Turns:
 
     def check(self, handled_at: float) -> None:
         """Raises InvariantBroken when the alarm comes too late for what is due."""
-        soonest_at = max(self._must_act_at(), handled_at)
+        soonest_at = max(self.must_act_at(), handled_at)
         if self._wake_at > soonest_at:
             raise InvariantBroken(
                 f"the alarm is set for {self._wake_at}, and something is due at {soonest_at}"

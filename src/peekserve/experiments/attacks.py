@@ -31,13 +31,17 @@ _HANGS_UP = 0  # the connection ends without a status
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server that is attacked. `infer`, `feedback`: keys with that scope. `grpc`: HOST:PORT of its other door."""
+    """A server that is attacked. `infer`, `feedback`, `admin`: keys with that scope. `grpc`: HOST:PORT of its other
+    door. `pid` and `state`: its process, and where it may write."""
 
     host: str
     port: int
     infer: str
     feedback: str
     grpc: str = ""
+    admin: str = ""
+    pid: int = 0
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def _binary(shape: Sequence[int], size: int, sent: bytes) -> tuple[bytes, str]:
     return head + sent, f"inference-header-content-length: {len(head)}"
 
 
-def _good() -> bytes:
+def good() -> bytes:
     return asking([1, 8, 8], np.zeros(64).tolist())
 
 
@@ -102,21 +106,21 @@ def _pickled() -> bytes:
 
 
 ATTACKS: tuple[Attack, ...] = (
-    Attack("keys", "no key", lambda t: post(_INFER, _good()), (401,)),
+    Attack("keys", "no key", lambda t: post(_INFER, good()), (401,)),
     Attack(
         "keys",
         "a key of another server",
-        lambda t: post(_INFER, _good(), key="pk_00000000_" + "a" * 43),
+        lambda t: post(_INFER, good(), key="pk_00000000_" + "a" * 43),
         (401,),
     ),
-    Attack("keys", "a right key cut short", lambda t: post(_INFER, _good(), key=t.infer[:-1]), (401,)),
+    Attack("keys", "a right key cut short", lambda t: post(_INFER, good(), key=t.infer[:-1]), (401,)),
     Attack(
         "keys",
         "a key of 20,000 characters",
-        lambda t: post(_INFER, _good(), key="pk_a_" + "b" * 20_000),
+        lambda t: post(_INFER, good(), key="pk_a_" + "b" * 20_000),
         (401,),
     ),
-    Attack("keys", "a key for feedback, to infer", lambda t: post(_INFER, _good(), key=t.feedback), (403,)),
+    Attack("keys", "a key for feedback, to infer", lambda t: post(_INFER, good(), key=t.feedback), (403,)),
     Attack(
         "keys",
         "a key to infer, to load a model",
@@ -201,7 +205,7 @@ ATTACKS: tuple[Attack, ...] = (
     Attack(
         "bad JSON",
         "a deadline that is an object",
-        lambda t: post(_INFER, _good().replace(b"2000", b'{"a": 1}'), key=t.infer),
+        lambda t: post(_INFER, good().replace(b"2000", b'{"a": 1}'), key=t.infer),
         (400,),
     ),
     Attack("pickle", "a pickle as the body", lambda t: post(_INFER, _pickled(), key=t.infer), (400,)),
@@ -302,7 +306,7 @@ def _chunked(target: Target) -> Sequence[bytes]:
 
 def tried(target: Target, attack: Attack) -> Finding:
     status, said = answered(target, attack.sends(target))
-    good, _ = answered(target, post(_INFER, _good(), key=target.infer))
+    good, _ = answered(target, post(_INFER, good(), key=target.infer))
     return Finding(attack.kind, attack.what, status, said, status in attack.gets, good == 200)
 
 
@@ -345,15 +349,19 @@ def run(root: Path, attacks: Sequence[Attack] = ATTACKS) -> list[Finding]:
 
 
 @contextmanager
-def attacked(root: Path) -> Iterator[Target]:
-    """A server of the repository at `root` with keys of its own."""
+def attacked(root: Path, **more: str) -> Iterator[Target]:
+    """A server of the repository at `root` with keys of its own, and with these settings, too."""
     with tempfile.TemporaryDirectory() as folder:
-        keys = {name: _key(root, folder, name) for name in ("infer", "feedback")}
-        settings = {"state": folder, "limits.body_wait": BODY_WAIT, "log": "error", "grpc": "127.0.0.1:0"}
-        _copy_profiles(root, Path(folder))
-        with ServerProcess(root, settings, Path(folder) / "server.log") as server:
+        # Something to climb out of.
+        state = Path(folder) / "a" / "b" / "state"
+        state.mkdir(parents=True)
+        infer, feedback, admin = (_key(root, str(state), name) for name in ("infer", "feedback", "admin"))
+        settings = {"state": str(state), "limits.body_wait": BODY_WAIT, "log": "error", "grpc": "127.0.0.1:0"}
+        _copy_profiles(root, state)
+        with ServerProcess(root, settings | more, state / "server.log") as server:
             host, _, port = server.http.rpartition(":")
-            yield Target(host, int(port), keys["infer"], keys["feedback"], str(server.told["grpc"]))
+            door = str(server.told["grpc"])
+            yield Target(host, int(port), infer, feedback, door, admin, server.pid, str(state))
 
 
 def _key(root: Path, state: str, scope: str) -> str:

@@ -93,7 +93,7 @@ class LiveDriver:
         self._loop = loop
         self._under_way: dict[str, _UnderWay] = {}
         self._observers: list[Observer] = []
-        self._alarm = Alarm(loop, clock, lambda: self.post(Woke()))
+        self._alarm = Alarm(loop, clock, lambda: self.post(Woke()), lambda: self._scheduler.must_act_at)
         self._up: set[str] = set()
         self._health = Health()
         self._acknowledged: Acknowledge | None = None

@@ -7,6 +7,7 @@ in plain text; here every body of an error is JSON.
 """
 
 import asyncio
+import time
 from enum import Enum, auto
 from typing import Any
 
@@ -135,6 +136,8 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        # The request's deadline runs from here, not from when its task has its turn (http_api.ARRIVED_AT).
+        self.scope["peekserve.arrived_at"] = time.monotonic()  # type: ignore[typeddict-unknown-key]
         # Only where so much came at once is there anything to count.
         if self._loose_bytes > self.head_bytes and self._head_size() > self.head_bytes:
             self._stop(*self._too_long())

@@ -68,7 +68,7 @@ OUTSIDE: dict[str, list[str]] = {
         "applications/card.py",
     ],
     "safetensors": ["supernets/storage.py"],
-    "onnx": ["applications/*", "supernets/export.py", "supernets/prefixes.py", "experiments/trust/large.py"],
+    "onnx": ["applications/*", "supernets/export.py", "supernets/prefixes.py", "experiments/trust/large.py", "experiments/hostile_files.py"],
     "torch": ["applications/*", "supernets/*", "runtimes/elastic.py"],
     "starlette": ["server/*"],
     "uvicorn": ["server/*"],

@@ -20,6 +20,7 @@ PeekserveError
 ├── Forbidden               a key that is not good for this
 ├── ConstraintInfeasible    a floor on accuracy that no variant reaches
 ├── NotReady                known, but not (yet) able to serve
+│   └── NoRoom              ... as the disk is full
 ├── NotOffered              a part of a protocol that this server does not have
 ├── TooSlow                 a body that does not come to its end
 ├── TooLarge                a limit in bytes or rows was passed
@@ -118,6 +119,10 @@ class ConstraintInfeasible(PeekserveError):
 
 class NotReady(PeekserveError):
     """Registered, but not able to serve at this moment."""
+
+
+class NoRoom(NotReady):
+    """The disk has no room for what came, or no more of it is allowed; nothing of it was kept."""
 
 
 class NotOffered(PeekserveError):

@@ -20,7 +20,7 @@ REVISION = {
     "changed_at": 0.0,
     "problems": [],
     "profile": {"cnn": {"accuracy": 0.91, "row_s": {"cpu": 0.002}, "bytes": 1 << 20}},
-    "shadow": {"rows": 10, "agreed": 9},
+    "shadow": {"rows": 10, "agreed": 9, "chosen": {"rows": 4, "agreed": 3}},
 }
 WRONG = {"file": "application.yaml", "line": 3, "what": "unknown key 'x'", "hint": "did you mean 'y'?"}
 
@@ -121,6 +121,7 @@ def test_with_wait_the_exit_code_says_what_came_of_it(address, folder, state, co
     assert "application.yaml:3: unknown key 'x'; did you mean 'y'?" in said
     assert "0.910" in said
     assert "9 of 10 rows" in said
+    assert "3 of 4 where it chose itself" in said
 
 
 def test_what_the_server_refuses_is_said_in_its_words(address, folder):

@@ -1,12 +1,14 @@
 """Who is let in has a place in a plan; who has none is told so at once."""
 
+from dataclasses import replace
+
 import pytest
 
 from peekserve.domain.application import OnMiss
-from peekserve.domain.messages import Answer, Arrived, RunBatch, Woke
+from peekserve.domain.messages import Answer, Arrived, RunBatch, Woke, WorkerDown, WorkerUp
 from peekserve.domain.request import Outcome, Reason
 from peekserve.policies import make
-from tests.core.stories import a_request, a_scheduler, an_application, of_kind, takes
+from tests.core.stories import a_peek, a_request, a_scheduler, an_application, of_kind, takes
 
 pytestmark = pytest.mark.core
 
@@ -59,6 +61,30 @@ def test_who_is_doomed_before_any_plan_was_made_was_never_accepted():
     [refused] = of_kind(scheduler.handle(Woke(), now=0.02), Answer)
     assert (refused.outcome, refused.reason) == (Outcome.REFUSED, Reason.DEADLINE_INFEASIBLE)
     assert "40.0 ms are left" in refused.detail
+
+
+def test_who_waited_for_a_peek_that_did_not_come_hears_it_then():
+    """Found in review: such a row waited for its doom."""
+    app = an_application(takes(0.05, max_batch=1), peek=a_peek())
+    scheduler = a_scheduler(app, policy=make("horizon"), admit=True, patience_s=0.01)
+    scheduler.handle(Arrived(a_request("r0", due_at=0.06, counts=((1.0, 1.0),))), now=0.0)
+    scheduler.handle(Woke(), now=0.0)
+    scheduler.handle(Arrived(a_request("r1", due_at=0.08)), now=0.0)
+    [refused] = of_kind(scheduler.handle(Woke(), now=0.01), Answer)
+    assert (refused.request_id, refused.reason) == ("r1", Reason.DEADLINE_INFEASIBLE)
+
+
+def test_what_only_a_worker_can_run_that_is_down_waits_until_it_is_back():
+    """Found in review: it was refused because nobody who was up could run it."""
+    small, large = takes(0.05, "small"), takes(0.05, "large")
+    app = an_application(small, replace(large, timing={"gpu": large.timing["cpu"]}))
+    scheduler = a_scheduler(app, policy=make("horizon"), admit=True)
+    scheduler.handle(WorkerUp("gpu-0", "gpu", 1000), now=0.0)
+    scheduler.handle(WorkerDown("gpu-0", "killed"), now=0.1)
+    scheduler.handle(Arrived(a_request(arrived_at=0.1, due_at=5.0, pinned="large")), now=0.1)
+    assert not of_kind(scheduler.handle(Woke(), now=0.1), Answer)
+    scheduler.handle(WorkerUp("gpu-0", "gpu", 1000), now=1.0)
+    assert of_kind(scheduler.handle(Woke(), now=1.0), RunBatch)[0].variant == "large"
 
 
 def test_who_had_a_place_and_lost_it_with_the_time_was_accepted():

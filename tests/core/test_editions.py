@@ -13,6 +13,7 @@ from peekserve.domain.messages import (
     Arrived,
     BatchDone,
     Load,
+    Loaded,
     LoadFailed,
     Offered,
     Registered,
@@ -24,6 +25,7 @@ from peekserve.domain.messages import (
 from peekserve.domain.request import Outcome, Reason, Request
 from peekserve.domain.utility import Penalty
 from peekserve.errors import InvalidConfiguration, UnknownApplication, UnknownVariant
+from peekserve.policies import make
 from tests.core.stories import RunAll, an_application, takes
 
 BUDGET = 10
@@ -152,6 +154,32 @@ def test_a_load_by_hand_forgets_that_the_last_one_failed():
     assert of(Answer, asks(scheduler))[0].reason is Reason.NOT_READY
     assert [c.weights for c in of(Load, scheduler.handle(Offered("app", ("only",)), 0.1))] == ["sha-only"]
     assert of(RunBatch, asks(scheduler, "r2", now=0.2))
+
+
+def test_a_load_by_hand_loads_what_may_be_used_already_and_is_not_there():
+    """Found in review: a revision that had just joined was said to be loaded, and no worker had been asked."""
+    scheduler = a_scheduler(an_application(takes(0.1, size=4)))
+    up(scheduler)
+    scheduler.handle(Registered(an_application(takes(0.1, "new", size=4), edition="v2")), 0.0)
+    [load] = of(Load, scheduler.handle(Offered("app@v2", ("new",)), 0.0))
+    assert (load.application, load.weights, load.warm) == ("app@v2", "sha-new", True)
+    assert not of(Load, scheduler.handle(Offered("app@v2", ("new",)), 0.1))
+    scheduler.check()
+
+
+def test_who_loads_by_hand_behind_a_batch_is_not_free_when_that_ends():
+    """Found in review: requests were taken in for a worker that had still to load."""
+    slow = takes(0.1, "slow", load_s=1.0, size=4)
+    apps = [an_application(takes(0.1, size=4)), an_application(slow, name="other")]
+    scheduler = Scheduler(make("horizon"), Catalogue(apps), Options(admit=True))
+    up(scheduler)
+    [first] = of(RunBatch, asks(scheduler))
+    assert of(Load, scheduler.handle(Offered("other", ("slow",)), 0.05))
+    done(scheduler, first, 0.1)
+    [refused] = of(Answer, asks(scheduler, "r2", now=0.1))
+    assert refused.reason is Reason.DEADLINE_INFEASIBLE
+    scheduler.handle(Loaded("w0", "sha-slow", 0.5, 4), 0.55)
+    assert of(RunBatch, asks(scheduler, "r3", now=0.55))
 
 
 def test_a_worker_that_comes_up_is_not_given_what_is_unloaded():

@@ -17,7 +17,8 @@ from peekserve.domain.messages import (
     WorkerDown,
     WorkerUp,
 )
-from peekserve.domain.request import Outcome, Source
+from peekserve.domain.request import Outcome, Reason, Source
+from peekserve.policies import make
 from tests.core.stories import a_peek, a_request, a_scheduler, an_application, of_kind, takes
 
 
@@ -63,13 +64,46 @@ def test_a_row_whose_peek_is_still_expected_waits_for_that():
     assert (answer.outcome, answer.rows[0].source) == (Outcome.ANSWERED, Source.PEEK)
 
 
-def test_a_row_that_loses_its_worker_fails_if_its_variant_could_not_be_loaded_meanwhile():
-    """Found by a fault campaign: it runs on one worker while another cannot load the weights, and then dies."""
-    scheduler = a_scheduler(an_application(takes(0.1), on_miss=OnMiss.LATE))
+def two_workers():
+    """One request of one variant, which runs on w; beside it `other`, which can run it, too."""
+    scheduler = a_scheduler(an_application(takes(0.1), on_miss=OnMiss.LATE), policy=make("lo-edf"))
     scheduler.handle(WorkerUp("other", "cpu", 1000), now=0.0)
     scheduler.handle(Arrived(a_request()), now=0.0)
-    assert of_kind(scheduler.handle(Woke(), now=0.0), RunBatch)
+    (batch,) = of_kind(scheduler.handle(Woke(), now=0.0), RunBatch)
+    assert batch.worker == "w"
+    return scheduler, batch.batch_id
+
+
+def test_a_row_that_loses_its_worker_fails_if_no_other_could_load_its_variant():
+    """Found by a fault campaign: it runs on one worker while another cannot load the weights, and its own comes back
+    and cannot either."""
+    scheduler, _ = two_workers()
     assert not of_kind(scheduler.handle(LoadFailed("other", "sha-only", "no room"), now=0.01), Answer)
-    (answer,) = of_kind(scheduler.handle(WorkerDown("w", "killed"), now=0.02), Answer)
+    assert not of_kind(scheduler.handle(WorkerDown("w", "killed"), now=0.02), Answer)
+    scheduler.check()
+    scheduler.handle(WorkerUp("w", "cpu", 1000), now=0.03)
+    assert [b.worker for b in of_kind(scheduler.handle(Woke(), now=0.03), RunBatch)] == ["w"]
+    scheduler.handle(LoadFailed("w", "sha-only", "no room"), now=0.04)
+    (answer,) = of_kind(scheduler.handle(WorkerDown("w", "killed"), now=0.05), Answer)
     assert (answer.outcome, answer.detail) == (Outcome.FAILED, "killed")
     scheduler.check()
+
+
+def test_what_one_worker_cannot_load_another_runs_and_the_row_does_not_suffer():
+    scheduler, batch = two_workers()
+    scheduler.handle(LoadFailed("w", "sha-only", "no room"), now=0.01)
+    assert not of_kind(scheduler.handle(BatchFailed(batch, "no weights"), now=0.02), Answer)
+    (again,) = of_kind(scheduler.handle(Woke(), now=0.02), RunBatch)
+    assert again.worker == "other"
+    scheduler.check()
+
+
+def test_a_worker_that_could_not_load_it_may_when_it_comes_up_again():
+    scheduler = a_scheduler(policy=make("lo-edf"))
+    scheduler.handle(LoadFailed("w", "sha-only", "no room"), now=0.0)
+    (answer,) = of_kind(scheduler.handle(Arrived(a_request()), now=0.01), Answer)
+    assert answer.reason is Reason.NOT_READY
+    scheduler.handle(WorkerDown("w", "restarted"), now=0.02)
+    scheduler.handle(WorkerUp("w", "cpu", 1000), now=0.03)
+    scheduler.handle(Arrived(a_request("r2")), now=0.04)
+    assert of_kind(scheduler.handle(Woke(), now=0.04), RunBatch)

@@ -14,6 +14,7 @@ from peekserve.domain.messages import Answer
 from peekserve.domain.profile import Quality
 from peekserve.domain.request import Outcome, Reason, Request, RowAnswer, Source
 from peekserve.errors import InvalidRequest
+from peekserve.live.editions import BY_HAND, READY, UNAVAILABLE
 from peekserve.live.onboarding import Onboarded, Progress
 from peekserve.live.registering import Registrar, Wanted
 from peekserve.live.serving import Desk, Serving
@@ -43,6 +44,7 @@ class Driver:
         self.applications = {app.name: app for app in applications}
         self.editions = {app.key: app for app in applications}
         self.told: list[tuple[str, ...]] = []
+        self.offered: dict[str, tuple[str, ...]] = {}
         self.trouble: dict[str, str] = {}
         self.answer: Callable[[Request], Answer | None] = lambda request: says(request, 1)
         self.copies: list[Request] = []
@@ -55,6 +57,7 @@ class Driver:
 
     def activate(self, key: str) -> None:
         self.applications[self.editions[key].name] = self.editions[key]
+        self.offered.pop(key, None)
         self.told.append(("activate", key))
 
     def withdraw(self, name: str) -> None:
@@ -63,9 +66,14 @@ class Driver:
 
     def offer(self, key: str, variants: tuple[str, ...]) -> asyncio.Future[dict[str, str]]:
         self.told.append(("offer", key, *variants))
+        self.offered[key] = variants
         done: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
         done.set_result(self.trouble if variants else {})
         return done
+
+    def state(self, application: str, variant: str) -> tuple[str, str]:
+        offered = self.offered.get(self.applications[application].key, BOTH)
+        return (READY, "") if variant in offered else (UNAVAILABLE, BY_HAND)
 
     def submit(self, request: Request, inputs: object, lengths: object) -> asyncio.Future[Answer]:
         self.copies.append(request)
@@ -134,8 +142,15 @@ class Stage:
         self.mirror = Mirror()
         self.seconds = 0.0
         registrations = Registrations(self.state / "state.sqlite")
+        self.logged: list[tuple[str, str, str, str]] = []
         self.desk = Desk(
-            registrations, Shelf(self.state), unpack or lay_out, self.looks, self.tick, ThreadPoolExecutor(1)
+            registrations,
+            Shelf(self.state),
+            unpack or lay_out,
+            self.looks,
+            self.tick,
+            ThreadPoolExecutor(1),
+            lambda *told: self.logged.append(told),
         )
         own = {"plain": self.own} if known else {}
         serving = Serving(self.driver, self.driver, self.desk, own)

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from peekserve.domain.messages import Unloaded
+from peekserve.domain.messages import LoadFailed, Unloaded, WorkerDown, WorkerUp
 from peekserve.domain.request import Outcome, Reason
 from peekserve.errors import InvalidConfiguration, UnknownApplication, UnknownVariant
+from peekserve.live.editions import Editions
 from peekserve.live.journalling import Journalling, replay
 from peekserve.state.journal import JournalReader, JournalWriter
-from tests.core.stories import a_peek, takes
+from tests.core.stories import a_peek, an_application, takes
 from tests.live.test_driver import SPEC, Stage, on_stage
 
 NEW = "3f9a61c0"
@@ -92,6 +93,41 @@ async def test_an_unload_waits_for_what_was_accepted():
     [answer] = await stage.answer(future)
     assert answer.outcome is Outcome.ANSWERED
     assert await asyncio.wait_for(gone, 5) == {}
+
+
+@on_stage
+async def test_an_unload_of_one_variant_waits_for_what_was_accepted_too():
+    """Found in review: only that of a whole application did."""
+    stage = await Stage().ready()
+    future = stage.submit()
+    gone = stage.driver.offer("app", ("small",))
+    await asyncio.sleep(0)
+    assert not gone.done()
+    await stage.answer(future)
+    assert await asyncio.wait_for(gone, 5) == {}
+
+
+@on_stage
+async def test_a_load_that_takes_its_worker_with_it_was_none():
+    """Found in review: it was reported as done."""
+    stage = await Stage().ready()
+    await asyncio.wait_for(stage.driver.offer("app", ()), 5)
+    done = stage.driver.offer("app", ("small",))
+    stage.workers.lose("w", "killed by a signal")
+    assert await asyncio.wait_for(done, 5) == {"sha-small": "w: killed by a signal"}
+
+
+def test_what_one_worker_could_not_load_another_still_has():
+    editions = Editions([an_application(takes(0.1))])
+    for worker in ("w", "other"):
+        editions.note(WorkerUp(worker, "cpu", 1000))
+    editions.note(LoadFailed("w", "sha-only", "no room"))
+    assert editions.state("app", "only", up=True) == ("READY", "")
+    editions.note(LoadFailed("other", "sha-only", "no room"))
+    assert editions.state("app", "only", up=True) == ("UNAVAILABLE", "no room")
+    editions.note(WorkerDown("w", "killed"))
+    editions.note(WorkerUp("w", "cpu", 1000))
+    assert editions.state("app", "only", up=True) == ("READY", "")
 
 
 @on_stage

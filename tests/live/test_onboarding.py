@@ -70,6 +70,16 @@ async def test_a_crash_is_a_failure_with_its_last_words(tmp_path, then, why):
     assert why in found.why
 
 
+async def test_its_last_words_do_not_tell_where_things_lie(tmp_path):
+    crash = "import faulthandler; faulthandler.enable(); os.kill(os.getpid(), signal.SIGSEGV)"
+    place = "def run():\n    " + crash + "\n"
+    read = "import os, signal, sys\nsys.stdin.readline()\n"
+    code = f"{read}exec(compile({place!r}, '/secret/place/model.py', 'exec'))\nrun()"
+    found, _ = await looked(tmp_path, [sys.executable, "-c", code])
+    assert 'File "model.py"' in found.why
+    assert "secret" not in found.why
+
+
 async def test_one_that_never_reads_its_task_is_no_trouble(tmp_path):
     found, _ = await looked(tmp_path, [sys.executable, "-c", "raise SystemExit(3)"])
     assert found.ended is Life.FAILED

@@ -235,6 +235,32 @@ async def test_the_newer_takes_the_place_of_one_that_was_quicker(tmp_path):
     await stage.registrar.stop()
 
 
+async def test_a_shadow_goes_on_beside_what_took_the_place_of_the_other(tmp_path):
+    stage = Stage(tmp_path)
+    stage.looks.found["better"] = an_application(198)
+    first, second = await stage.put("good", rows=1), await stage.put("better", rows=2)
+    while len(stage.mirror.shadowing) < 2:
+        await asyncio.sleep(0)
+    assert stage.registrar.progress["plain", second.revision].total == 2
+    await stage.live()
+    assert (await stage.registrar.settled("plain", first.revision)).state is Life.ACTIVE
+    assert stage.registrar.progress["plain", second.revision].done == 1
+    await stage.live()
+    second = await stage.registrar.settled("plain", second.revision)
+    assert (second.state, (second.report or {})["rows"]) == (Life.ACTIVE, 2)
+    await stage.registrar.stop()
+
+
+async def test_each_step_is_logged(tmp_path):
+    stage = Stage(tmp_path)
+    one = await stage.send("good")
+    await stage.registrar.serving.rollback("plain")
+    told = [(revision, state) for name, revision, state, why in stage.logged if name == "plain" and why]
+    steps = ("uploaded", "checking", "profiling", "shadowing", "active")
+    assert told == [*((one.revision, step) for step in steps), (OWN, "active")]
+    await stage.registrar.stop()
+
+
 async def test_who_went_back_is_not_overruled(tmp_path):
     stage = Stage(tmp_path)
     stage.looks.found["better"] = an_application(198)

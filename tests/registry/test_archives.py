@@ -47,6 +47,19 @@ def unpacked(tmp_path, content, bounds=None):
     return {name: path.read_bytes() for name, path in files_below(folder)}
 
 
+def test_headers_of_tar_that_only_lead_on_come_to_an_end(tmp_path):
+    head = tarfile.TarInfo("././@LongLink")
+    head.type, head.size = tarfile.GNUTYPE_LONGNAME, 1
+    one = head.tobuf(tarfile.GNU_FORMAT) + b"a".ljust(512, b"\0")
+    with pytest.raises(InvalidRequest, match="damaged"):
+        unpacked(tmp_path, gzip.compress(one * 20_000))
+
+
+def test_bytes_that_were_no_text_are_no_name():
+    with pytest.raises(InvalidRequest, match="not a path"):
+        check_path(b"\xff\xfe".decode(errors="replace"))
+
+
 @pytest.mark.parametrize("top", ["", "./", "ecg/", "ecg-1.2/"])
 @pytest.mark.parametrize("make", [a_tar, lambda f, top: a_tar(f, "w", top), a_zip], ids=["gz", "tar", "zip"])
 def test_an_application_lies_at_the_top_or_in_one_folder(tmp_path, make, top):

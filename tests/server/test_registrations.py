@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import io
 import json
 import zipfile
@@ -33,7 +34,7 @@ class Admin:
     """The doors with a registrar behind them."""
 
     def __init__(self, tmp_path, limits=None, **stage) -> None:
-        self.stage = Stage(tmp_path, unpack=either, **stage)
+        self.stage = Stage(tmp_path, **{"unpack": either} | stage)
         self.doors = Doors(ScriptedBackend())
         self.doors.descriptions.by_hand = ByHand(self.stage.driver, self.stage.registrar, 0.05)
         self.app = make_app(
@@ -156,9 +157,59 @@ async def test_who_sends_nothing_more_is_not_waited_for(tmp_path):
     await admin.close()
 
 
+async def test_who_is_refused_may_send_it_all_and_read_why(admin):
+    """Many clients read nothing while they send: those whose body is small are not cut off."""
+    sent = []
+
+    async def body(pieces):
+        for _ in range(pieces):
+            sent.append(1)
+            yield b"x" * 10
+
+    for announced, taken in ((40, 4), (1 << 40, 0)):
+        sent.clear()
+        headers = {**ZIP, "content-length": str(announced)}
+        path = "/api/v1/admin/applications/NoName/revisions"
+        answer = await admin.ask("POST", path, content=body(4), headers=headers)
+        assert (answer.status_code, len(sent)) == (400, taken)
+
+
+async def test_an_upload_ends_with_the_server(admin):
+    begun = asyncio.Event()
+
+    async def slow():
+        yield b"x"
+        begun.set()
+        await asyncio.Event().wait()
+
+    coming = asyncio.ensure_future(admin.ask("POST", f"{BASE}/revisions", content=slow(), headers=ZIP))
+    await begun.wait()
+    await admin.stage.registrar.stop()
+    assert (await coming).status_code == 503
+    late = await admin.send()
+    assert (late.status_code, "being stopped" in late.json()["error"]) == (503, True)
+    assert not list((admin.stage.state / "uploads").iterdir())
+
+
+async def test_files_that_came_along_are_not_called_bad_when_the_server_ends(admin):
+    admin.stage.looks.gate.clear()
+    coming = asyncio.ensure_future(by_hand(admin, "load", config="good"))
+    while not admin.stage.looks.asked:
+        await asyncio.sleep(0)
+    await admin.stage.registrar.stop()
+    status, told = await coming
+    assert (status, "the next one takes revision" in told["error"]) == (503, True)
+
+
+async def test_an_application_that_never_was_has_no_way_back(admin):
+    answer = await admin.ask("POST", "/api/v1/admin/applications/nobody/rollback")
+    assert (answer.status_code, answer.json()["code"]) == (404, "model_not_found")
+
+
 async def test_where_nothing_is_registered_it_is_said_why(tmp_path):
     admin = Admin(tmp_path, refused="its plan is made before")
-    for method, path in (("POST", f"{BASE}/revisions"), ("PUT", f"{BASE}/files/m.onnx")):
+    asked = [("POST", f"{BASE}/{what}") for what in ("revisions", "revisions/repository/swap", "rollback")]
+    for method, path in (*asked, ("PUT", f"{BASE}/files/m.onnx"), ("DELETE", BASE)):
         answer = await admin.ask(method, path, content=b"x", headers=ZIP)
         assert (answer.status_code, answer.json()["code"]) == (501, "not_offered")
         assert "its plan is made before" in answer.json()["error"]
@@ -206,6 +257,16 @@ async def test_unload_offers_nothing_and_load_everything_again(admin):
     assert told.pop() == ("offer", "plain")
     await by_hand(admin, "load", version="small")
     assert told.pop() == ("offer", "plain", "small")
+
+
+async def test_a_swap_forgets_what_was_unloaded_before_it(admin):
+    """Loading one variant takes away no other that a swap has brought back meanwhile."""
+    await by_hand(admin, "unload", version="large")
+    one = await admin.settled(await admin.send())
+    await admin.ask("POST", f"{BASE}/rollback")
+    assert await by_hand(admin, "load", version="small") == (200, {})
+    assert admin.stage.driver.told.pop() == ("offer", "plain", *BOTH)
+    assert one.state is Life.ACTIVE
 
 
 async def test_what_does_not_load_is_not_ready(admin):
@@ -273,3 +334,31 @@ def test_whatever_comes_is_read_or_refused(told):
     except InvalidRequest:
         return
     assert all(".." not in name and not name.startswith("/") for name in files)
+
+
+async def test_a_full_disk_is_said_and_nothing_is_left(tmp_path):
+    def full(archive, folder):
+        (folder / "half").write_bytes(b"x")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    admin = Admin(tmp_path, unpack=full)
+    answer = await admin.send()
+    assert (answer.status_code, answer.json()["code"]) == (503, "no_room")
+    assert not list(tmp_path.rglob("half"))
+    await admin.close()
+
+
+async def test_an_upload_that_trickles_does_not_keep_its_place(tmp_path):
+    admin = Admin(tmp_path, UploadLimits(wait_s=0.01))
+
+    async def drops():
+        while True:
+            yield b"x"
+            await asyncio.sleep(0)
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(admin.app, raise_app_exceptions=False), base_url="http://x"
+    ) as client:
+        answer = await client.post(f"{BASE}/revisions", content=drops(), headers=ZIP)
+    assert (answer.status_code, answer.json()["code"]) == (408, "too_slow")
+    await admin.close()

@@ -223,7 +223,7 @@ def test_the_events_are_all_that_the_table_has():
     elsewhere = {
         "stream_not_found", "stale", "not_wanted", "no_window", "request_not_found", "not_answered",
         "already_confirmed", "too_slow", "rate_limited", "cancelled", "ok",
-        "revision_not_found", "wrong_state",
+        "revision_not_found", "wrong_state", "no_room",
     }  # fmt: skip
     words = {status.word for status in (*ERRORS.values(), *OUTCOMES.values())}
     assert words - elsewhere <= {event.word for event in EVENTS}

@@ -67,6 +67,9 @@ def test_one_is_active_and_what_was_before_is_retired(tmp_path):
         assert [one.state for one in kept.of("ecg")] == [Life.ACTIVE, Life.UPLOADED]
         kept.swapped("ecg", "bbb", "aaa", 7.0)
         assert [one.state for one in kept.of("ecg")] == [Life.RETIRED, Life.ACTIVE]
+        assert kept.find("ecg", "aaa").why == "it was served, and another is now"
+        kept.swapped("ecg", NOTHING, "bbb", 8.0)
+        assert kept.find("ecg", "bbb").why == "it was served, and nothing is under this name now"
 
 
 def test_what_is_served_is_not_forgotten_and_nobody_goes_back_to_what_was(tmp_path):
@@ -93,7 +96,7 @@ def test_what_cannot_be_read_is_said_to_be_unreadable(tmp_path):
 SWAPPING = """
 import sys
 from pathlib import Path
-from peekserve.state.registrations import OWN, Registration, Registrations
+from peekserve.state.registrations import NOTHING, OWN, Registration, Registrations
 with Registrations(Path(sys.argv[1])) as kept:
     kept.put(Registration("ecg", "aaa", "aaa"))
     kept.put(Registration("ecg", "bbb", "bbb"))
@@ -151,6 +154,18 @@ def test_a_file_is_kept_once_and_a_revision_is_named_after_what_it_holds(tmp_pat
     shelf.forget("ecg", first)
     assert len(list((tmp_path / "state" / "models").iterdir())) == 2
     assert not shelf.root("ecg", first).exists()
+
+
+def test_what_somebody_took_away_is_there_again_when_it_is_sent_again(tmp_path):
+    shelf = Shelf(tmp_path / "state")
+    first, _ = shelf.put("ecg", a_folder(shelf.desk(), yaml="a", cnn__model="m"))
+    (shelf.folder("ecg", first) / "cnn/model").unlink()
+    desk = shelf.desk()
+    shelf.copy(shelf.folder("ecg", first), desk)
+    again, _ = shelf.put("ecg", a_folder(desk, cnn__model="m"))
+    assert again == first
+    assert (shelf.folder("ecg", first) / "cnn/model").read_text() == "m"
+    assert (shelf.folder("ecg", first) / "yaml").read_text() == "a"
 
 
 def test_a_revision_made_of_another_shares_its_files(tmp_path):

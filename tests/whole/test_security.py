@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException
 
 from peekserve.cli.launch import ServerProcess
 from peekserve.errors import NotReady
-from peekserve.experiments import attacks_grpc
+from peekserve.experiments import attacks_grpc, attacks_uploads
 from peekserve.experiments.attacks import ATTACKS, run
 
 pytestmark = pytest.mark.whole
@@ -54,6 +54,20 @@ def test_every_attack_at_the_grpc_door_gets_what_it_should_and_the_server_stands
     quick = [attack for attack in attacks_grpc.ATTACKS if attack.kind not in slow]
     assert len(quick) > 18
     wrong = [f for f in attacks_grpc.run(repository, quick) if not (f.held and f.stands)]
+    assert not wrong
+
+
+def test_every_hostile_upload_gets_what_it_should_and_leaves_nothing(repository):
+    # Those that are looked at in a process of their own take their time; one of each kind is enough.
+    longer = ("models", "pickle", "YAML", "data", "slow clients")
+    seen, some = set(), []
+    for attack in attacks_uploads.ATTACKS:
+        large = attack.kind == "archive bombs" and ("zeros" in attack.what or "70,000" in attack.what)
+        if not large and (attack.kind not in longer or attack.kind not in seen):
+            some.append(attack)
+        seen.add(attack.kind)
+    assert len(some) > 60
+    wrong = [f for f in attacks_uploads.run(repository, some) if not (f.held and f.stands)]
     assert not wrong
 
 

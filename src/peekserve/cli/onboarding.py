@@ -8,10 +8,12 @@ import base64
 import faulthandler
 import json
 import os
+import resource
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from peekserve.domain.application import Application
 
 NICE = 10
+# Of the memory that is free when it begins: a model that asks for more is told so, and the server keeps the rest.
+MEMORY_SHARE = 0.5
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -35,10 +39,22 @@ def main() -> int:
     task = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     os.nice(NICE)
+    _hold_back()
     # Before anything is imported that makes threads, or asks which cores there are.
     os.sched_setaffinity(0, task["cores"])
     _onboard(task, tell)
     return 0
+
+
+def _hold_back() -> None:
+    """Take no more than a share of the free memory; and be the first to go where there is none left all the same."""
+    with suppress(OSError):  # where there is no /proc
+        Path("/proc/self/oom_score_adj").write_text("1000")
+        # What the kernel would give away: not the pages alone that nothing is in, which are few after a while.
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (int(MEMORY_SHARE * free), hard))
 
 
 def _end_with_stdin() -> None:
@@ -62,9 +78,11 @@ def _onboard(task: dict[str, Any], tell: Tell) -> None:
     slot = msgspec.convert(task["slot"], Slot)
     tell({"stage": "checking"})
     problems = check(root, {})
-    tell({"faults": [_fault(problem, root / name) for problem in problems]})
-    if any(problem.severity is Severity.ERROR for problem in problems):
-        return tell({"ended": "invalid", "why": f"{len(problems)} problems were found in it"})
+    faults = [_fault(problem, root / name) for problem in problems]
+    tell({"faults": faults})
+    errors = [fault for fault in faults if fault["severity"] == Severity.ERROR.value]
+    if errors:
+        return tell({"ended": "invalid", "why": _in_short(errors)})
     (application,) = read_repository(root).applications
     if application.name != name:
         why = f"its application.yaml says that it is {application.name!r}, and it was sent as {name!r}"
@@ -99,9 +117,16 @@ def _fault(problem: "Problem", folder: Path) -> dict[str, Any]:
     """Without the places of this machine's disk."""
     file = Path(problem.file)
     place = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
-    what = problem.what.replace(f"{folder}/", "").replace(str(folder), ".")
+    what = problem.what.replace(f"{folder}/", "").replace(str(folder), "the application's folder")
     severity = problem.severity.value
     return {"file": place, "line": problem.line, "what": what, "hint": problem.hint, "severity": severity}
+
+
+def _in_short(errors: list[dict[str, Any]]) -> str:
+    from peekserve.state.registrations import Fault
+
+    first = str(Fault(**errors[0]))
+    return f"{len(errors)} problems were found in it; the first: {first}" if len(errors) > 1 else first
 
 
 def in_short(application: "Application") -> dict[str, Any]:

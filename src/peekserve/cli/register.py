@@ -135,7 +135,10 @@ def _wait(address: str, told: Told, as_json: bool) -> int:
         out.print(_profile(told["profile"]))
     shadow = told["shadow"] or {}
     if shadow.get("rows"):
-        out.print(f"shadow: {shadow['agreed']} of {shadow['rows']} rows as what was served", markup=False)
+        chosen = shadow["chosen"]
+        agreed = f"{shadow['agreed']} of {shadow['rows']} rows as what was served, each variant in turn"
+        own = f"{chosen['agreed']} of {chosen['rows']} where it chose itself"
+        out.print(f"shadow: {agreed}; {own}", markup=False)
     return ENDS[told["state"]]
 
 

@@ -89,8 +89,15 @@ def make_registrar(
 ) -> tuple[Registrar, Mirror]:
     """On the event loop. The mirror is for the front desk, and an observer of the driver; `resume` the registrar once
     the server is ready, and `stop` it before the driver drains."""
+    from peekserve.server.logs import make_logger  # slow to load, and loaded by now
+
     state = state_folder(root, settings)
     bounds = Bounds(unpacked=UNPACKS_TO * settings.limits.upload)
+    logger = make_logger(level=settings.log)
+
+    def log(name: str, revision: str, now: str, why: str) -> None:
+        logger.info("revision", model=name, revision=revision, state=now, why=why)
+
     onboard = OnboardingProcess(state / FILE, own_slot(layout), [slot.device for slot in layout.slots])
     desk = Desk(
         Registrations(state / FILE),
@@ -99,6 +106,7 @@ def make_registrar(
         onboard,
         time.time,
         ThreadPoolExecutor(1, "registrar"),
+        log,
     )
     policy, refused = settings.policy.name, ""
     if policy in PLANNED:

@@ -4,6 +4,7 @@ Of an application that rejects what it would miss (`on_miss: reject`), a row tha
 deadline, or an outcome that says otherwise. So a row that no plan over all workers has a place for, those included that
 are busy and free again in time, is refused in the turn in which that is found: on its arrival, or when other work that
 is worth more has taken its place. It does not wait for its deadline to hear what is known already.
+What only a worker can run that is down is kept for that one: it may be back in a moment.
 
 What the plan believes is what the profiles say at their 95th percentile, with the margin taken off. A batch that ends
 sooner than that could have saved a row that was refused; that is the price of a promise that is kept.
@@ -14,6 +15,7 @@ to be asked again (`Plan.again_at`): whom such a plan leaves behind has not been
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from peekserve.core.backlog import Backlog, Slots
 from peekserve.core.columns import WAITING
@@ -59,9 +61,15 @@ class Admission:
         left = (backlog.state[slots] == WAITING) & (backlog.doom_at[slots] < INF) & ~backlog.in_hand[slots]
         left[[row for batch in plan.batches for row in batch.rows]] = False
         left[np.asarray(plan.instant, dtype=np.int64)] = False
+        up: dict[int, npt.NDArray[np.bool_]] = {}
         for slot in slots[left].tolist():
             entry = self._ledger.open.get(backlog.request[slot])
-            if entry is not None and entry.on_miss is OnMiss.REJECT and not entry.begun:
+            if entry is None or entry.on_miss is not OnMiss.REJECT or entry.begun:
+                continue
+            lane = int(backlog.lane[slot])
+            if lane not in up:
+                up[lane] = self._fleet.up_for(lane)
+            if (backlog.allowed[slot, : len(up[lane])] & up[lane]).any():
                 self._refuse(entry, slot, len(slots), now)
 
     def _refuse(self, entry: Open, slot: int, waiting: int, now: float) -> None:

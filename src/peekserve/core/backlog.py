@@ -181,14 +181,14 @@ class Backlog(Columns):
                 self.state[s] = WAITING
                 self.waits += 1
 
-    def release_overdue(self, now: float) -> bool:
-        """A late peek means the prior: rows that waited long enough for theirs. True if there were any."""
+    def release_overdue(self, now: float) -> Slots:
+        """A late peek means the prior: rows that waited long enough for theirs, which wait to be planned now."""
         if self.next_ready_at() > now:
-            return False
-        overdue = (self.state == PENDING) & (self.ready_at <= now)
+            return NONE
+        overdue = np.flatnonzero((self.state == PENDING) & (self.ready_at <= now))
         self.state[overdue] = WAITING
-        self.waits += int(overdue.sum())
-        return True
+        self.waits += len(overdue)
+        return overdue
 
     def take(self, slots: Slots) -> None:
         if not (self.state[slots] == WAITING).all():

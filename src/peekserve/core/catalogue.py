@@ -1,8 +1,8 @@
 """Applications as arrays: lanes, variants and weights under small integers, as policies and the kernel read
 them."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -35,6 +35,21 @@ class DeviceTable:
     cautious_load_s: Floats
     bytes: Floats
     fastest_s: tuple[Floats, ...]
+
+    def without(self, lanes: Sequence[LaneView], weights: Iterable[int]) -> "DeviceTable":
+        """The same, but nothing that needs these weights can be run; itself if they are none."""
+        lost = np.array(sorted(weights), dtype=np.int32)
+        if not len(lost):
+            return self
+        tables = []
+        for told in (self.latency_s, self.cautious_s):
+            mine = [table.copy() for table in told]
+            for lane, table in zip(lanes, mine, strict=True):
+                table[np.isin(lane.weights, lost), 1:] = np.inf
+            tables.append(tuple(frozen(table) for table in mine))
+        latency_s, cautious_s = tables
+        fastest_s = tuple(table[:, 1] for table in cautious_s)
+        return replace(self, latency_s=latency_s, cautious_s=cautious_s, fastest_s=fastest_s)
 
 
 class Catalogue:

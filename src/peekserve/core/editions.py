@@ -71,11 +71,12 @@ class Editions:
         wanted = {app.variant(name).name for name in variants}
         chosen = [v for v, variant in enumerate(app.variants) if variant.name in wanted]
         lanes = [i for i, lane in enumerate(self._catalogue.lanes) if lane.application == a]
-        before = self._offer.offered[lanes[0]] & self._offer.enabled[lanes[0]]
+        before = np.flatnonzero(self._offer.offered[lanes[0], : len(app.variants)]).tolist()
         self._offer.offer(lanes, chosen)
         self.draining = True
-        fresh = [v for v in chosen if not before[v]]
-        return [*self.close(), *self._fleet.load(a, fresh, warm, now)]
+        # Who takes some away does not ask for the others to be loaded.
+        asked = chosen if set(chosen) >= set(before) else [v for v in chosen if v not in before]
+        return [*self.close(), *self._fleet.load(a, asked, warm, now)]
 
     def close(self) -> list[Command]:
         """Unload what nobody may use any more. To be asked after every event."""

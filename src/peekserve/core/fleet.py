@@ -40,6 +40,9 @@ class Committed:
 
 @dataclass(slots=True)
 class _Worker:
+    """`failed`: weights that it could not load since it came up; `table` says that it cannot run what needs them.
+    `owed_s`: what loads should still take that no batch asked for; they stand behind batch `owed_after`."""
+
     name: str
     device: str
     budget: float
@@ -49,6 +52,9 @@ class _Worker:
     free_at: float = 0.0
     resident: list[int] = field(default_factory=list)
     queue: deque[Committed] = field(default_factory=deque)
+    failed: set[int] = field(default_factory=set)
+    owed_s: float = 0.0
+    owed_after: int = 0
 
 
 class Fleet:
@@ -89,7 +95,7 @@ class Fleet:
     def grow(self) -> None:
         """The catalogue has more applications: what they cost is looked up."""
         for worker in self._workers.values():
-            worker.table = self._catalogue.device(worker.device)
+            self._look_up(worker)
 
     def preload(
         self, name: str, now: float, offered: npt.NDArray[np.bool_], placed: Sequence[str] | None = None
@@ -152,6 +158,8 @@ class Fleet:
             return []
         worker.resident.append(w)
         worker.free_at = max(worker.free_at, now) + float(worker.table.load_s[w])
+        worker.owed_s += float(worker.table.load_s[w])
+        worker.owed_after = worker.queue[-1].id if worker.queue else 0
         worker.loading.append(self._catalogue.weights[w])
         return [Load(worker.name, self._catalogue.weights[w], app.key, app.variants[variant].name, warm=warm)]
 
@@ -200,6 +208,8 @@ class Fleet:
             return None
         worker = self._workers[batch.worker]
         worker.queue.remove(batch)
+        if batch.id > worker.owed_after:
+            worker.owed_s = 0.0
         self._retime(worker, finished_at)
         return batch
 
@@ -211,12 +221,14 @@ class Fleet:
 
     def _retime(self, worker: _Worker, start_at: float) -> None:
         """What is queued starts now: predicted ends move by as much as what was before them was early or late."""
-        at = start_at
+        at, owed_s = start_at, worker.owed_s
         for following in worker.queue:
+            if following.id > worker.owed_after:
+                at, owed_s = at + owed_s, 0.0
             at += following.duration_s
             following.predicted_at = at
             following.overdue_at = at + max(self._hang_s, 20.0 * following.duration_s)
-        worker.free_at = at
+        worker.free_at = at + owed_s
 
     def loaded(self, name: str, weights: str, now: float) -> None:
         """A load ended. The batch that it was for starts now, and so does what waited for the last load under way:
@@ -231,6 +243,8 @@ class Fleet:
         if first is not None and its:
             first.duration_s -= first.load_s
             first.load_s = 0.0
+        if not worker.loading:
+            worker.owed_s = 0.0
         if its or not worker.loading:
             self._retime(worker, now)
 
@@ -245,15 +259,46 @@ class Fleet:
     def _needs(self, batch: Committed) -> int:
         return int(self._catalogue.lanes[batch.lane].weights[batch.variant])
 
-    def load_failed(self, name: str, weights: str) -> None:
+    def load_failed(self, name: str, weights: str, now: float) -> None:
+        """This worker is asked for these weights no more, until it comes up again or somebody loads them by hand."""
         worker = self._workers[name]
         if weights in worker.loading:
             worker.loading.remove(weights)
         w = self._catalogue.weights.index(weights)
         if w in worker.resident:
             worker.resident.remove(w)
+        worker.failed.add(w)
+        self._look_up(worker)
+        if not worker.loading:
+            worker.owed_s = 0.0
+            if not worker.queue:
+                worker.free_at = now
+
+    def forgive(self, weights: set[int]) -> None:
+        """These may be tried again."""
+        for worker in self._workers.values():
+            if worker.failed & weights:
+                worker.failed -= weights
+                self._look_up(worker)
+
+    def _look_up(self, worker: _Worker) -> None:
+        table = self._catalogue.device(worker.device)
+        worker.table = table.without(self._catalogue.lanes, worker.failed)
 
     # ---- what can be seen ----
+
+    def failed(self) -> set[int]:
+        """Weights that some worker could not load."""
+        return set[int]().union(*(worker.failed for worker in self._workers.values()))
+
+    def lacks(self, batch: Committed) -> bool:
+        """Could its worker not load the weights of this batch?"""
+        return self._needs(batch) in self._workers[batch.worker].failed
+
+    def up_for(self, lane: int) -> npt.NDArray[np.bool_]:
+        """bool [V]: which variants a worker can run that is up."""
+        rows = [np.isfinite(w.table.fastest_s[lane]) for w in self._workers.values() if w.up]
+        return np.any(rows, axis=0) if rows else np.zeros(len(self._catalogue.lanes[lane].variants), np.bool_)
 
     def available(self, now: float, lead_s: float) -> list[str]:
         """Workers that can take work: idle, or with no more to do than should end within `lead_s`."""

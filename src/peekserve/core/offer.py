@@ -11,10 +11,9 @@ INF = float("inf")
 
 
 class Offer:
-    """`enabled`: bool [lanes, V], false once a variant's weights could not be loaded. `offered`: bool [lanes, V], false
-    where the owner lets no new request use a variant; rows that were let in before may."""
+    """`offered`: bool [lanes, V], false where the owner lets no new request use a variant; rows that were let in before
+    may."""
 
-    enabled: npt.NDArray[np.bool_]
     offered: npt.NDArray[np.bool_]
 
     def __init__(self, catalogue: Catalogue, fleet: Fleet) -> None:
@@ -22,17 +21,14 @@ class Offer:
         self._fleet = fleet
         self._fastest: dict[int, Floats] = {}
         self._able: npt.NDArray[np.bool_] | None = None
+        self._enabled: npt.NDArray[np.bool_] | None = None
         self._paced = fleet.paces.changes
-        self.enabled = np.ones((max(len(catalogue.lanes), 1), catalogue.variants), dtype=np.bool_)
-        self.offered = self.enabled.copy()
+        self.offered = self._everything()
 
     def grow(self) -> None:
-        """The catalogue has more lanes: all of theirs is offered, but for weights that could not be loaded before."""
-        for name in ("enabled", "offered"):
-            old = getattr(self, name)
-            new = np.ones((len(self._catalogue.lanes), self._catalogue.variants), dtype=np.bool_)
-            new[: len(old), : old.shape[1]] = old
-            setattr(self, name, new)
+        """The catalogue has more lanes: all of theirs is offered."""
+        old, self.offered = self.offered, self._everything()
+        self.offered[: len(old), : old.shape[1]] = old
         self._forget()
 
     def offer(self, lanes: list[int], variants: list[int]) -> None:
@@ -41,9 +37,7 @@ class Offer:
         for lane in lanes:
             self.offered[lane] = False
             self.offered[lane, variants] = True
-            for w in self._catalogue.lanes[lane].weights[variants].tolist():
-                for i, other in enumerate(self._catalogue.lanes):
-                    self.enabled[i, : len(other.weights)] |= other.weights == w
+            self._fleet.forgive(set(self._catalogue.lanes[lane].weights[variants].tolist()))
         self._forget()
 
     def offered_s(self, lane: int) -> Floats:
@@ -58,32 +52,39 @@ class Offer:
             self._paced = self._fleet.paces.changes
             self._forget()
         if lane not in self._fastest:
-            own = self.enabled[lane, : len(self._catalogue.lanes[lane].variants)]
-            self._fastest[lane] = np.where(own, self._fleet.fastest_s(lane), INF)
+            self._fastest[lane] = self._fleet.fastest_s(lane)
         return self._fastest[lane]
 
     @property
+    def enabled(self) -> npt.NDArray[np.bool_]:
+        """bool [lanes, V]: false for a variant whose weights could not be loaded, and which no worker that is known can
+        run for that reason."""
+        if self._enabled is None:
+            enabled, failed = self._everything(), np.array(sorted(self._fleet.failed()), dtype=np.int32)
+            for i, lane in enumerate(self._catalogue.lanes if len(failed) else ()):
+                lost = np.isin(lane.weights, failed) & ~np.isfinite(self.fastest_s(i))
+                enabled[i, : len(lane.variants)] = ~lost
+            self._enabled = enabled
+        return self._enabled
+
+    @property
     def able(self) -> npt.NDArray[np.bool_]:
-        """bool [lanes, V]: what some worker that is known could run, be it up or not; all that is enabled while none is
+        """bool [lanes, V]: what some worker that is known could run, be it up or not; everything while none is
         known. A row that nothing of this is left for would wait for ever."""
         if self._able is None:
-            able = self.enabled.copy()
+            able = self._everything()
             for i, lane in enumerate(self._catalogue.lanes):
-                able[i, : len(lane.variants)] &= np.isfinite(self.fastest_s(i))
+                able[i, : len(lane.variants)] = np.isfinite(self.fastest_s(i))
             self._able = able
         return self._able
 
-    def disable(self, weights: str) -> None:
-        """No variant that needs these weights is run any more."""
-        w = self._catalogue.weights.index(weights)
-        for i, lane in enumerate(self._catalogue.lanes):
-            self.enabled[i, : len(lane.weights)] &= lane.weights != w
+    def workers_changed(self) -> None:
+        """A worker came, or cannot load something: what the workers can do is looked up anew."""
         self._forget()
 
-    def worker_came(self) -> None:
-        """What the workers can do is looked up anew."""
-        self._forget()
+    def _everything(self) -> npt.NDArray[np.bool_]:
+        return np.ones((max(len(self._catalogue.lanes), 1), self._catalogue.variants), dtype=np.bool_)
 
     def _forget(self) -> None:
         self._fastest.clear()
-        self._able = None
+        self._able = self._enabled = None

@@ -101,7 +101,8 @@ class Returns:
             if self._backlog.in_hand[slot]:
                 self._ledger.answer_in_hand(slot, now)
             else:
-                # Another variant may do: this one is not asked again for this row.
+                # Another variant may do: this one is not asked again for this row, unless it was not asked at all.
                 self._backlog.give_back(slot)
-                self._backlog.forbid(slot, batch.variant)
+                if not self._fleet.lacks(batch):
+                    self._backlog.forbid(slot, batch.variant)
         self._endings.settle_stranded(able, error, now)

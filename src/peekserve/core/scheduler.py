@@ -174,7 +174,7 @@ class Scheduler:
                     )
             case WorkerUp(worker, device, budget):
                 self._fleet.up(worker, device, budget, now)
-                self._offer.worker_came()
+                self._offer.workers_changed()
                 self._turns.uneven(now)  # what was meant for others may be better off here
                 # With work waiting, what is loaded first is for the policy to say.
                 if self._options.preload and not self._ledger.open:
@@ -280,8 +280,8 @@ class Scheduler:
             self._admission.came(entry)
 
     def _load_failed(self, worker: str, weights: str, error: str, now: float) -> None:
-        self._fleet.load_failed(worker, weights)
-        self._offer.disable(weights)
+        self._fleet.load_failed(worker, weights, now)
+        self._offer.workers_changed()
         self._turns.uneven(now)
         self._changed(now)
         self._endings.settle_stranded(self._offer.able, error, now)

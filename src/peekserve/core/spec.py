@@ -77,8 +77,9 @@ class SchedulerSpec:
     def over(
         self, catalogue: Catalogue, policy: Policy | None = None, beliefs: Sequence[Belief] | None = None
     ) -> Scheduler:
-        """As `build`, over applications that are indexed already: a catalogue is read-only and may be shared, and so
-        may a policy that was made before. `beliefs`: in place of those that are named."""
+        """As `build`, over applications that are indexed already: a catalogue may be shared while nothing is registered
+        with any scheduler over it, and so may a policy that was made before. `beliefs`: in place of those that are
+        named."""
         if self.policy in PLANNED and policy is None:
             without = [app.name for app in catalogue.applications if app.name not in self.plans]
             if without:
@@ -97,7 +98,7 @@ class SchedulerSpec:
             max_rows=self.max_rows,
             max_bytes=self.max_bytes,
             hang_s=self.hang_s,
-            admit=self.admit and self.policy in COMPLETE and self.planning == "rolling",
+            admit=self.admit and self._places_all(),
             follow_pace=self.follow_pace,
             escalate=self.escalates,
             escalate_anyway=self.escalate is not None,
@@ -131,6 +132,12 @@ class SchedulerSpec:
                 "escalate with 'rolling', or not at all"
             )
         return self.escalate
+
+    def _places_all(self) -> bool:
+        """Has a row that stands nowhere in a plan no place at all? A worker's time that has a price is left empty on
+        purpose."""
+        priced = any(self.policy_options.get(name) for name in ("arrivals", "price_per_s"))
+        return self.policy in COMPLETE and self.planning == "rolling" and not priced
 
     def _placement(self) -> Mapping[str, tuple[str, ...]]:
         """What the gear plans place, by worker; those of several applications one after the other."""

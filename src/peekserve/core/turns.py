@@ -75,8 +75,12 @@ class Turns:
 
     def woke(self, now: float) -> None:
         self._wake_at = INF
-        if self._backlog.release_overdue(now):
+        released = self._backlog.release_overdue(now)
+        if len(released):
             self.changed(now)
+            if self._admission is not None:
+                for name in dict.fromkeys(self._backlog.request[slot] for slot in released.tolist()):
+                    self._admission.came(self._ledger.open[name])
         self._endings.settle_doomed(now)
         self._endings.settle_due(now)
         for worker in self._fleet.overdue(now):

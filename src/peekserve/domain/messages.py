@@ -82,7 +82,7 @@ class Unloaded:
 
 @dataclass(frozen=True, slots=True)
 class LoadFailed:
-    """Weights could not be made resident."""
+    """This worker could not make these weights resident."""
 
     worker: str
     weights: str
@@ -132,8 +132,9 @@ class Registered:
 @dataclass(frozen=True, slots=True)
 class Offered:
     """The owner lets new requests use these variants of an application, by its key, and no others: what was accepted
-    before ends as it was accepted. Weights that nobody may use any more are unloaded, those of variants that were not
-    offered until now are loaded where they fit, and an earlier failure to load them is forgotten."""
+    before ends as it was accepted. Weights that nobody may use any more are unloaded. Those that are offered are loaded
+    where they fit, but where some are taken away, only those that were not offered until now; an earlier failure to
+    load them is forgotten."""
 
     application: str
     variants: tuple[str, ...]

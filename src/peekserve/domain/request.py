@@ -11,7 +11,7 @@ class Outcome(StrEnum):
 
     ANSWERED = "answered"  # every row has an answer, by the deadline
     LATE = "late"  # every row has an answer, the last one after the deadline
-    REFUSED = "refused"  # turned away on arrival, or from the queue for worthier ones; nothing was started
+    REFUSED = "refused"  # turned away: in time for none, without a place, or for worthier ones; nothing began
     EXPIRED = "expired"  # accepted, and the deadline passed without an answer
     CANCELLED = "cancelled"  # the client went away
     FAILED = "failed"  # something broke

@@ -31,8 +31,7 @@ _HANGS_UP = 0  # the connection ends without a status
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server that is attacked. `infer`, `feedback`, `admin`: keys with that scope. `grpc`: HOST:PORT of its other
-    door. `pid` and `state`: its process, and where it may write."""
+    """`infer`, `feedback`, `admin`: keys with that scope. `grpc`: the other door. `state`: where it may write."""
 
     host: str
     port: int
@@ -306,8 +305,8 @@ def _chunked(target: Target) -> Sequence[bytes]:
 
 def tried(target: Target, attack: Attack) -> Finding:
     status, said = answered(target, attack.sends(target))
-    good, _ = answered(target, post(_INFER, good(), key=target.infer))
-    return Finding(attack.kind, attack.what, status, said, status in attack.gets, good == 200)
+    stands, _ = answered(target, post(_INFER, good(), key=target.infer))
+    return Finding(attack.kind, attack.what, status, said, status in attack.gets, stands == 200)
 
 
 def answered(target: Target, parts: Sequence[bytes]) -> tuple[int, str]:

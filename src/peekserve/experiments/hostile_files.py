@@ -124,12 +124,19 @@ def long_names_in_a_row(times: int) -> bytes:
 
 def sparse_in_pax() -> bytes:
     one = tarfile.TarInfo("validation.npz")
-    one.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 40)}
+    one.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 40)}
     return tar({"application.yaml": b"a: 1\n"}, one)
 
 
 def names(wrong: Iterable[str]) -> bytes:
     return tar({**around(), **dict.fromkeys(wrong, b"here")})
+
+
+def pax_name(name: str) -> bytes:
+    """A name as a pax field has it, which may hold anything."""
+    one = tarfile.TarInfo("a")
+    one.pax_headers = {"path": name}
+    return tar(around(), one)
 
 
 # ---- applications -------------------------------------------------------------------------------------------------
@@ -190,9 +197,7 @@ def _graph(nodes: Iterable[onnx.NodeProto], initialisers: Iterable[TensorProto] 
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])
     graph = helper.make_graph(list(nodes), "g", [x], [y], list(initialisers))
-    model = helper.make_model(
-        graph, opset_imports=[*_OPSET, helper.make_opsetid("evil", 1)], ir_version=8
-    )
+    model = helper.make_model(graph, opset_imports=[*_OPSET, helper.make_opsetid("evil", 1)], ir_version=8)
     written: bytes = model.SerializeToString()
     return written
 
@@ -271,3 +276,8 @@ def _field(number: int, content: bytes) -> bytes:
 
 
 LINK = stat.S_IFLNK | 0o777
+BILLION = b"a: &a [x, x, x, x, x, x, x, x, x]\n" + b"".join(
+    b"%c: &%c [%s]\n" % (new, new, b", ".join([b"*%c" % old] * 9))
+    for old, new in zip(b"abcdefghi", b"bcdefghij", strict=True)
+)
+TAGGED = b"application: !!python/object/apply:os._exit [86]\n" + YAML.partition("\n")[2].encode()

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -159,5 +160,7 @@ def _last_words(stream: IO[bytes]) -> str:
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(size - _LAST_BYTES, 0))
     lines = [line.strip() for line in stream.read().decode(errors="replace").splitlines()]
+    # Where things lie on this machine is nobody's business.
+    lines = [re.sub(r'File "[^"]*/', 'File "', line) for line in lines]
     text = " | ".join(line[:300] for line in lines[-_LAST_WORDS:] if line)
     return "".join(c if c.isprintable() else "?" for c in text)

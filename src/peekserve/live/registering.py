@@ -20,6 +20,7 @@ from peekserve.errors import (
     InvalidConfiguration,
     InvalidRequest,
     NotOffered,
+    NotReady,
     PeekserveError,
     UnknownRevision,
     WrongState,
@@ -60,6 +61,7 @@ class Registrar:
         self._lives: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._notes: set[asyncio.Future[Registration]] = set()
         self.progress: dict[tuple[str, str], Progress] = {}
+        self.leaving = asyncio.Event()  # nothing is taken any more
 
     # ---- life ----
 
@@ -72,7 +74,8 @@ class Registrar:
                 self._begin(one)
 
     async def stop(self) -> None:
-        """End what is under way; another server takes it up."""
+        """Take nothing more, and end what is under way; another server takes it up."""
+        self.leaving.set()
         lives = list(self._lives.values())
         for life in lives:
             life.cancel()
@@ -82,13 +85,20 @@ class Registrar:
     # ---- what comes in ----
 
     def check(self, name: str) -> None:
-        """Raises NotOffered where nothing can be registered, InvalidRequest for what is no name."""
+        """Raises NotOffered where nothing can be registered, NotReady where nothing is any more, InvalidRequest for
+        what is no name."""
+        self.check_open()
         if self._refused:
             raise NotOffered(self._refused)
         try:
             check_name(name, "application")
         except InvalidConfiguration as error:
             raise InvalidRequest(str(error)) from None
+
+    def check_open(self) -> None:
+        """Raises NotReady once the server is being stopped."""
+        if self.leaving.is_set():
+            raise NotReady("the server is being stopped and takes nothing more: send it to the next one")
 
     async def folder(self) -> Path:
         """Somewhere to put an upload; `clear` it in the end."""
@@ -157,6 +167,7 @@ class Registrar:
             made_at=now, changed_at=now,
         )  # fmt: skip
         await desk.kept(desk.registrations.put, registration)
+        desk.log(name, revision, registration.state.value, "its files are here")
         self._begin(registration)
         return registration
 
@@ -256,15 +267,22 @@ class Registrar:
     ) -> tuple[Registration, str]:
         """The revision with its report, and why it is rejected; empty where it is not."""
         skipped = "nothing is served under its name" if served is None else unlike(mine, served)
-        if not one.shadow_rows:
+        name, revision, rows = one.application, one.revision, one.shadow_rows
+        if not rows:
             skipped = "none was asked for"
         if skipped or served is None:
             return replace(one, report={"skipped": skipped}), ""
-        candidate = await self.serving.bring(one.application, one.revision, mine)
+        candidate = await self.serving.bring(name, revision, mine)
         trouble = await self._driver.offer(candidate.key, everything(candidate))
         if trouble:
             return one, trouble_of(trouble)
-        shadow = Shadow(self._driver, candidate, served, one.shadow_rows)
+
+        def tell(compared: int) -> None:
+            progress = Progress(Life.SHADOWING, "rows of live requests", compared, rows)
+            self.progress[name, revision] = progress
+
+        tell(0)
+        shadow = Shadow(self._driver, candidate, rows, tell)
         end = self._mirror.add(shadow)
         try:
             with suppress(TimeoutError):
@@ -304,4 +322,5 @@ class Registrar:
     ) -> Registration:
         one = replace(one, state=state, why=why, changed_at=self._desk.unix_s())
         await self._desk.kept(self._desk.registrations.put, one, found.compiled if found else None)
+        self._desk.log(one.application, one.revision, state.value, why)
         return one

@@ -6,9 +6,11 @@ are worked on by one thread, everything else happens on the event loop's.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+import errno
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -17,13 +19,15 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from peekserve.domain.application import Application
-from peekserve.errors import PeekserveError, UnknownApplication, UnknownRevision, WrongState
+from peekserve.errors import NoRoom, PeekserveError, UnknownApplication, UnknownRevision, WrongState
 from peekserve.live.onboarding import Onboards, decompile
 from peekserve.live.shadowing import Submits
 from peekserve.state.registrations import NOTHING, OWN, USABLE, Registration, Registrations
 from peekserve.state.shelf import Shelf
 
 T = TypeVar("T")
+# A disk, somebody's part of it, or the longest file that a process may write.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Drives(Submits, Protocol):
@@ -39,6 +43,8 @@ class Drives(Submits, Protocol):
 
     def offer(self, key: str, variants: tuple[str, ...]) -> asyncio.Future[dict[str, str]]: ...
 
+    def state(self, application: str, variant: str) -> tuple[str, str]: ...
+
 
 class Joins(Protocol):
     """Lets an application join, with all that it needs besides its models, and gives it to clients: the server's core
@@ -52,7 +58,8 @@ class Joins(Protocol):
 @dataclass(frozen=True, slots=True)
 class Desk:
     """Where revisions are kept. `unpack`: an archive's files into a folder; raises InvalidRequest or TooLarge.
-    `onboard`: what looks at a revision. `unix_s`: the wall clock. `disk`: one thread, in which all of it is used."""
+    `onboard`: what looks at a revision. `unix_s`: the wall clock. `disk`: one thread, in which all of it is used.
+    `log`: is told each step of a revision: application, revision, state, why."""
 
     registrations: Registrations
     shelf: Shelf
@@ -60,10 +67,28 @@ class Desk:
     onboard: Onboards
     unix_s: Callable[[], float]
     disk: ThreadPoolExecutor
+    log: Callable[[str, str, str, str], None] = lambda *_: None
 
     async def kept(self, work: Callable[..., T], *told: Any) -> T:
-        """Done in the thread that owns disk and database."""
-        return await asyncio.get_running_loop().run_in_executor(self.disk, work, *told)
+        """Done in the thread that owns disk and database. Raises NoRoom where the disk is full."""
+        with finding_room():
+            return await asyncio.get_running_loop().run_in_executor(self.disk, work, *told)
+
+
+@contextmanager
+def finding_room() -> Iterator[None]:
+    """A full disk is no bug: raises NoRoom for it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+    except sqlite3.OperationalError as error:
+        if "full" not in str(error):
+            raise
+    else:
+        return
+    raise NoRoom("the disk on which the server keeps its state is full: nothing of this was kept")
 
 
 class Serving:
@@ -131,9 +156,12 @@ class Serving:
             await self._desk.kept(self._desk.shelf.forget, name, revision)
 
     async def rollback(self, name: str) -> str:
-        """Serve what was served before; its revision. Raises WrongState where there is nothing to go back to."""
+        """Serve what was served before; its revision. Raises UnknownApplication where nothing has this name, and
+        WrongState where there is nothing to go back to."""
         async with self._swapping:
             before = await self._desk.kept(self._desk.registrations.before, name)
+            if before is None and not await self._desk.kept(self._desk.registrations.of, name):
+                self.application(name)
             if before == OWN and name not in self._own:
                 raise WrongState(
                     f"before, the repository's own {name!r} was served, and it is gone from there"
@@ -142,6 +170,8 @@ class Serving:
                 application = await self.bring(name, before)
                 await self._load(application)
             await self._desk.kept(self._desk.registrations.rolled_back, name, self._desk.unix_s())
+            now = "active" if before else "withdrawn"
+            self._desk.log(name, before or NOTHING, now, "somebody rolled back")
             if before:
                 self._core.activate(application.key)
             elif name in self.driver.applications:
@@ -156,7 +186,9 @@ class Serving:
             if len(self.driver.applications) == 1:
                 raise WrongState(f"{name!r} is all that is served; register another application first")
             now = self._desk.unix_s()
-            await self._desk.kept(self._desk.registrations.swapped, name, NOTHING, self.current(name), now)
+            before = self.current(name)
+            await self._desk.kept(self._desk.registrations.swapped, name, NOTHING, before, now)
+            self._desk.log(name, before, "withdrawn", "nothing is served under this name any more")
             self.driver.withdraw(name)
 
     async def _serve(self, name: str, revision: str) -> None:
@@ -168,6 +200,7 @@ class Serving:
         await self._load(application)
         now = self._desk.unix_s()
         await self._desk.kept(self._desk.registrations.swapped, name, revision, current, now)
+        self._desk.log(name, revision, "active", f"it takes the place of {current or 'nothing'}")
         self._core.activate(application.key)
 
     async def _load(self, application: Application) -> None:

@@ -43,6 +43,9 @@ _BUSY = frozenset(
 class Submits(Protocol):
     """The part of a driver that copies are handed to, on the event loop's thread."""
 
+    @property
+    def applications(self) -> Mapping[str, Application]: ...
+
     def submit(self, request: Request, inputs: Inputs, lengths: Lengths | None) -> asyncio.Future[Answer]: ...
 
     def cancel(self, request_id: str) -> None: ...
@@ -86,36 +89,44 @@ class Seen:
 
 
 class Shadow:
-    """One candidate beside what is served. `rows`: so many are compared, then it is done.
+    """One candidate beside what is served under its name, whichever revision that is by then. `rows`: so many are
+    compared, then it is done. `tell`: hears how many were.
 
     An observer of the driver, too, for true classes that are told meanwhile.
     """
 
-    def __init__(self, driver: Submits, candidate: Application, served: Application, rows: int) -> None:
+    def __init__(
+        self,
+        driver: Submits,
+        candidate: Application,
+        rows: int,
+        tell: Callable[[int], None] = lambda compared: None,
+    ) -> None:
         self._driver = driver
         self._candidate = candidate
-        self._served = served
         self._rows = rows
+        self._tell = tell
         self._names = [None, *(variant.name for variant in candidate.variants)]
         self._copies: dict[str, asyncio.Future[Answer]] = {}
-        self._pairs: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        self._pairs: dict[str, tuple[Application, tuple[str, ...], tuple[str, ...]]] = {}
         self._number = 0
         self.seen = Seen()
         self.done = asyncio.Event()
 
     @property
     def application(self) -> str:
-        return self._served.name
+        return self._candidate.name
 
     def mirror(
         self, request: Request, inputs: Inputs, lengths: Lengths | None, live: asyncio.Future[Answer]
     ) -> None:
         """A request was accepted for what is served: try it here, too, unless enough are under way."""
-        if self.done.is_set() or request.pinned or request.application != self._served.key:
+        served = self._driver.applications.get(self._candidate.name)
+        if self.done.is_set() or request.pinned or served is None or request.application != served.key:
             return
-        if len(self._copies) >= AT_ONCE:
+        if len(self._copies) >= AT_ONCE or unlike(self._candidate, served):
             return
-        copy = self._copy(request)
+        copy = self._copy(request, served)
         if copy is None:
             return
         mine = self._driver.submit(copy, inputs, lengths)
@@ -123,7 +134,7 @@ class Shadow:
 
         def ended(_: asyncio.Future[Answer]) -> None:
             if mine.done() and live.done() and self._copies.pop(copy.id, None) is not None:
-                self._compare(request, copy, mine, live)
+                self._compare(request, copy, served, mine, live)
 
         mine.add_done_callback(ended)
         live.add_done_callback(ended)
@@ -138,17 +149,20 @@ class Shadow:
     def event(self, event: Event, now: float) -> None:
         if isinstance(event, Confirmed):
             pair = self._pairs.pop(event.request_id, None)
-            for label, said, served in zip(event.labels, *(pair or ((), ())), strict=False):
+            if pair is None:
+                return
+            served, ours, others = pair
+            for label, mine, other in zip(event.labels, ours, others, strict=False):
                 if label is not None:
-                    true = self._served.classes[label]
+                    true = served.classes[label]
                     self.seen.confirmed += 1
-                    self.seen.right += said == true
-                    self.seen.served_right += served == true
+                    self.seen.right += mine == true
+                    self.seen.served_right += other == true
 
     def commands(self, commands: Sequence[Command], now: float) -> None:
         pass
 
-    def _copy(self, request: Request) -> Request | None:
+    def _copy(self, request: Request, served: Application) -> Request | None:
         """Every variant has its turn, and between them whatever the scheduler would choose."""
         candidate, now = self._candidate, self._driver.now()
         pinned = self._names[self._number % len(self._names)]
@@ -167,7 +181,7 @@ class Shadow:
             due_at=now + longest,
             query=request.query if request.query in dict(candidate.queries) else "default",
             pinned=pinned,
-            counts=request.counts if candidate.classes == self._served.classes else None,
+            counts=request.counts if candidate.classes == served.classes else None,
             payload=TensorRef(name),
             explain=False,
             priority=SHADOW,
@@ -178,6 +192,7 @@ class Shadow:
         self,
         request: Request,
         copy: Request,
+        beside: Application,
         mine: asyncio.Future[Answer],
         live: asyncio.Future[Answer],
     ) -> None:
@@ -195,11 +210,12 @@ class Shadow:
             return
         if served.outcome in (Outcome.ANSWERED, Outcome.LATE):
             names = tuple(self._candidate.classes[row.label] for row in said.rows)
-            others = tuple(self._served.classes[row.label] for row in served.rows)
-            self._pairs[request.id] = names, others
+            others = tuple(beside.classes[row.label] for row in served.rows)
+            self._pairs[request.id] = beside, names, others
             same = [a == b for a, b in zip(names, others, strict=True)]
             seen.compared += len(same)
             seen.agreed += sum(same)
+            self._tell(seen.compared)
             for row, agrees in zip(said.rows, same, strict=True):
                 counts = seen.by_variant.setdefault(row.variant or "(peek)", [0, 0])
                 counts[0] += 1

@@ -75,6 +75,7 @@ def unpack(archive: Path, folder: Path, bounds: Bounds | None = None) -> None:
             ValueError,
             OverflowError,
             gzip.BadGzipFile,
+            RecursionError,  # headers of tar each of which only leads to the next
         ) as error:
             raise InvalidRequest(f"the archive is damaged, or none of tar, tar.gz and zip: {error}") from None
     _lift(folder)
@@ -184,7 +185,8 @@ def _check_list(stream: IO[bytes], size: int, bounds: Bounds) -> None:
 def check_path(name: str) -> PurePosixPath:
     """A file's relative path. Raises InvalidRequest for one that leads elsewhere, or is none."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or not name.isprintable() or len(name) > 512:
+    odd = "\\" in name or "\ufffd" in name or not name.isprintable()  # the second: bytes that were no UTF-8
+    if path.is_absolute() or ".." in path.parts or odd or len(name) > 512:
         raise InvalidRequest(f"{name[:80]!r} is not a path below the application's folder")
     if not path.parts or len(path.parts) > 16 or any(len(part.encode()) > 200 for part in path.parts):
         raise InvalidRequest(f"{name[:80]!r} is no path, or a very long one")

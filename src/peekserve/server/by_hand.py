@@ -15,11 +15,12 @@ import msgspec
 
 from peekserve.domain.application import Application
 from peekserve.errors import InvalidRequest, NotOffered, NotReady, UnknownApplication
+from peekserve.live.editions import BY_HAND
 from peekserve.live.registering import FILE, Registrar, Wanted
 from peekserve.live.serving import Drives, everything, trouble_of
 from peekserve.registry.archives import check_path
 from peekserve.server.calls import Scalar
-from peekserve.state.registrations import Life
+from peekserve.state.registrations import UNDER_WAY, Life
 
 Parameters = Mapping[str, Scalar | bytes]
 
@@ -55,7 +56,6 @@ class ByHand:
         self._driver = driver
         self._registrar = registrar
         self._patience_s = patience_s
-        self._without: dict[str, frozenset[str]] = {}  # what is unloaded, by key
 
     async def load(self, name: str, parameters: Parameters) -> None:
         """Returns when it serves. Raises NotReady where it does not load, InvalidRequest with what is wrong with files
@@ -66,18 +66,21 @@ class ByHand:
             return
         application = self._find(name)
         variant = _version(application, parameters)
-        without = self._without.get(application.key, frozenset())
-        await self._offer(application, without - {variant} if variant else frozenset())
+        await self._offer(application, self._without(application) - {variant} if variant else frozenset())
 
     async def unload(self, name: str, parameters: Parameters) -> None:
         """Returns when its weights are gone."""
         application = self._find(name)
         variant = _version(application, parameters)
-        without = self._without.get(application.key, frozenset())
-        await self._offer(application, without | {variant} if variant else frozenset(everything(application)))
+        without = {variant} | self._without(application) if variant else everything(application)
+        await self._offer(application, frozenset(without))
+
+    def _without(self, application: Application) -> frozenset[str]:
+        """What is unloaded. The driver knows: a swap offers everything again."""
+        name = application.name
+        return frozenset(v for v in everything(application) if self._driver.state(name, v)[1] == BY_HAND)
 
     async def _offer(self, application: Application, without: frozenset[str]) -> None:
-        self._without[application.key] = without
         variants = tuple(name for name in everything(application) if name not in without)
         done = self._driver.offer(application.key, variants)
         try:
@@ -95,6 +98,8 @@ class ByHand:
             raise NotOffered("this server takes no files: it serves what lies in its repository")
         one = await self._registrar.amend(name, dict(files), Wanted(False, 0))
         ended = await self._registrar.settled(name, one.revision)
+        if ended.state in UNDER_WAY:
+            raise NotReady(f"the server is being stopped; the next one takes revision {one.revision} up")
         if ended.state is not Life.ACTIVE:
             said = "; ".join(str(fault) for fault in ended.faults if fault.severity == "error")
             raise InvalidRequest(f"revision {one.revision} is {ended.state}: {said or ended.why}")

@@ -85,16 +85,16 @@ def admin_paths() -> Json:
         },
         f"{BASE}/revisions/{{revision}}/swap": {
             "parameters": revision,
-            "post": an_operation("Serve this revision", "revision", "404 405 409 501"),
+            "post": an_operation("Serve this revision", "revision", "400 404 405 409 501 503"),
         },
         f"{BASE}/rollback": {
             "parameters": one,
-            "post": an_operation("Serve what was served before", "serving", "404 405 409 501"),
+            "post": an_operation("Serve what was served before", "serving", "400 404 405 409 501 503"),
         },
         f"{BASE}/files/{{path}}": {"parameters": [*one, _given("path")], "put": put},
         BASE: {
             "parameters": one,
-            "delete": _gone(an_operation("Withdraw an application", "nothing", "404 405 501")),
+            "delete": _gone(an_operation("Withdraw an application", "nothing", "400 404 405 409 501 503")),
         },
     }
 

@@ -5,7 +5,7 @@ An upload is written to the disk as it comes, and never lies in memory; no more 
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
-from peekserve.errors import InvalidRequest, NotOffered, TooFast, TooLarge, TooSlow
+from peekserve.errors import InvalidRequest, NotOffered, PeekserveError, TooFast, TooLarge, TooSlow
 from peekserve.live.registering import Registrar, Wanted
+from peekserve.live.serving import finding_room
 from peekserve.registry.archives import check_path
 from peekserve.server.bodies import PATIENCE_S, Gone, Unsupported, text
 from peekserve.server.wire import UNSUPPORTED, error_body
@@ -29,14 +30,42 @@ AT_ONCE = 2
 MOST_SHADOW_ROWS = 1_000_000
 # Written in pieces of this size, so that a thread has something to do.
 _TOGETHER = 1 << 20
+# A body that was refused before a byte of it was read is taken and thrown away, if it is no larger and no slower: most
+# clients read why only after they have sent everything.
+_LINGER, _LINGER_S = 16 << 20, 2.0
+# So many times the wait for any byte is the wait for a whole piece.
+_SLOWEST = 10
 
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """`body`: bytes of one upload. `wait_s`: for the next of them."""
+    """`body`: bytes of one upload. `wait_s`: for the next of them; ten times as long for the next 1 MiB, or what is
+    left. Who sends less holds one of the few places for nothing."""
 
     body: int = 512 << 20
     wait_s: float = PATIENCE_S
+
+
+class Coming:
+    """A request's body, of which nothing may have been read yet."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._begun = False
+
+    async def __call__(self) -> Message:
+        self._begun = True
+        return await self._receive()
+
+    async def linger(self, headers: dict[bytes, bytes]) -> None:
+        """Throw it away, where nothing was read and it is small. Whoever asks before sending has sent nothing."""
+        announced = headers.get(b"content-length", b"")
+        if self._begun or b"expect" in headers or not announced.isdigit() or int(announced[:20]) > _LINGER:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while (await self()).get("more_body", False):
+                    pass
 
 
 class Uploads:
@@ -49,7 +78,8 @@ class Uploads:
 
     @asynccontextmanager
     async def received(self, headers: dict[bytes, bytes], receive: Receive) -> AsyncIterator[Path]:
-        """The body, in a file that is gone afterwards. Raises TooLarge, TooSlow, TooFast or Gone."""
+        """The body, in a file that is gone afterwards. Raises TooLarge, TooSlow, TooFast, NoRoom, Gone, or
+        NotReady where the server is stopped meanwhile."""
         announced = headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced[:20]) > self._limits.body:
             raise TooLarge(
@@ -62,7 +92,8 @@ class Uploads:
         try:
             folder = await self._registrar.folder()
             file = folder / "body"
-            await self._take(file, receive)
+            with finding_room():  # also where the file is closed
+                await self._take(file, receive)
             yield file
         finally:
             self._coming -= 1
@@ -73,14 +104,14 @@ class Uploads:
         size, more = 0, True
         pieces: list[bytes] = []
         held = 0
+        loop = asyncio.get_running_loop()
+        most_s = _SLOWEST * self._limits.wait_s
+        late_at = loop.time() + most_s
         with file.open("wb") as out:
             while more:
-                try:
-                    async with asyncio.timeout(self._limits.wait_s):
-                        message = await receive()
-                except TimeoutError:
-                    wait = f"{self._limits.wait_s:g} s"
-                    raise TooSlow(f"nothing came for {wait} after {size} bytes of the upload") from None
+                if loop.time() > late_at:
+                    raise TooSlow(f"of the upload {held} bytes came in {most_s:g} s, and not its end")
+                message = await self._next(receive, size)
                 if message["type"] == "http.disconnect":
                     raise Gone
                 piece: bytes = message.get("body", b"")
@@ -94,7 +125,24 @@ class Uploads:
                 if held >= _TOGETHER or not more:
                     await self._registrar.write(out, b"".join(pieces))
                     pieces, held = [], 0
+                    late_at = loop.time() + most_s
             await self._registrar.write(out, b"")
+
+    async def _next(self, receive: Receive, size: int) -> Message:
+        """Whichever comes first: more of it, the end of patience, or the end of the server."""
+        coming = asyncio.ensure_future(receive())
+        leaving = asyncio.ensure_future(self._registrar.leaving.wait())
+        try:
+            await asyncio.wait(
+                (coming, leaving), timeout=self._limits.wait_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if coming.done():
+                return coming.result()
+        finally:
+            coming.cancel()
+            leaving.cancel()
+        self._registrar.check_open()
+        raise TooSlow(f"nothing came for {self._limits.wait_s:g} s after {size} bytes of the upload")
 
 
 def registration_routes(registrar: Registrar | None, limits: UploadLimits | None = None) -> list[Route]:
@@ -128,30 +176,39 @@ class _Pages:
         registrar, name = self.registrar, request.path_params["name"]
         headers: dict[bytes, bytes] = dict(request.scope["headers"])
         assert self._uploads is not None
+        coming = Coming(request.receive)
         try:
             wanted = wanted_of(request)
             registrar.check(name)
             _check_kind(headers, ARCHIVES)
-            async with self._uploads.received(headers, request.receive) as archive:
+            async with self._uploads.received(headers, coming) as archive:
                 return self._taken(await registrar.upload(name, archive, wanted))
         except Gone:
             return Response(status_code=400)
         except Unsupported as error:
+            await coming.linger(headers)
             return _unsupported(error)
+        except PeekserveError:
+            await coming.linger(headers)
+            raise
 
     async def put_file(self, request: Request) -> Response:
         registrar, name = self.registrar, request.path_params["name"]
         headers: dict[bytes, bytes] = dict(request.scope["headers"])
         assert self._uploads is not None
+        coming = Coming(request.receive)
         try:
             wanted = wanted_of(request)
             registrar.check(name)
             path = check_path(request.path_params["path"]).as_posix()
             registrar.serving.application(name)
-            async with self._uploads.received(headers, request.receive) as file:
+            async with self._uploads.received(headers, coming) as file:
                 return self._taken(await registrar.amend(name, {path: file}, wanted))
         except Gone:
             return Response(status_code=400)
+        except PeekserveError:
+            await coming.linger(headers)
+            raise
 
     async def list(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -169,6 +226,7 @@ class _Pages:
 
     async def swap(self, request: Request) -> Response:
         name, revision = _names(request)
+        self.registrar.check(name)
         found = await self.registrar.serving.swap(name, revision)
         told = (
             {"application": name, "revision": OWN, "state": "active"} if found is None else self._told(found)
@@ -177,10 +235,13 @@ class _Pages:
 
     async def rollback(self, request: Request) -> Response:
         name = request.path_params["name"]
+        self.registrar.check(name)
         return _json({"application": name, "serving": await self.registrar.serving.rollback(name)})
 
     async def withdraw(self, request: Request) -> Response:
-        await self.registrar.serving.withdraw(request.path_params["name"])
+        name = request.path_params["name"]
+        self.registrar.check(name)
+        await self.registrar.serving.withdraw(name)
         return Response(status_code=204)
 
     def _taken(self, one: Registration) -> Response:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from peekserve.core.backlog import NONE
 from peekserve.core.columns import PENDING, WAITING
 from peekserve.core.fleet import Committed
 from peekserve.core.forwarding import Forwarding
@@ -69,13 +70,12 @@ def _leaked_bytes(scheduler: Scheduler) -> None:
 
 @planted("weights that could not be loaded still count as held")
 def _failed_load_kept(scheduler: Scheduler) -> None:
-    def load_failed(kept: Any, name: str, weights: str) -> None:
+    def load_failed(kept: Any, name: str, weights: str, now: float) -> None:
         loading = scheduler._fleet._workers[name].loading
         if weights in loading:
             loading.remove(weights)
 
     instead(scheduler._fleet, "load_failed", load_failed)
-    instead(scheduler._offer, "disable", lambda kept, weights: None)
 
 
 @planted("who still runs at the deadline is told one millisecond after it")
@@ -245,7 +245,7 @@ def _suspect_trusted(scheduler: Scheduler) -> None:
 def _peek_waited_for(scheduler: Scheduler) -> None:
     backlog = scheduler._backlog
     instead(backlog, "next_ready_at", lambda kept: inf)
-    instead(backlog, "release_overdue", lambda kept, now: False)
+    instead(backlog, "release_overdue", lambda kept, now: NONE)
     instead(backlog, "next_doom_at", lambda kept: kept() if not (backlog.state == PENDING).any() else inf)
 
 

@@ -51,7 +51,7 @@ class Workbook:
         self._batches: dict[int, Given] = {}
         self._running: dict[RowRef, int] = {}
         self._failed: set[tuple[RowRef, str]] = set()
-        self._broken: set[str] = set()
+        self._broken: set[tuple[str, str]] = set()
         self._offered = {app.key: frozenset(v.name for v in app.variants) for app in applications}
         self._may_use: dict[str, frozenset[str]] = {}
         self.said: set[RowRef] = set()
@@ -66,11 +66,13 @@ class Workbook:
 
     def offered(self, key: str, variants: Sequence[str]) -> None:
         self._offered[key] = frozenset(variants)
-        self._broken -= {self._variants[key, name].weights for name in variants}
+        tried = {self._variants[key, name].weights for name in variants}
+        self._broken = {one for one in self._broken if one[1] not in tried}
 
     def up(self, name: str) -> None:
         worker = self._workers[name]
         worker.up, worker.held = True, set()
+        self._broken = {one for one in self._broken if one[0] != name}
 
     def down(self, name: str) -> list[RowRef]:
         """The rows that ran there."""
@@ -103,7 +105,7 @@ class Workbook:
 
     def load_failed(self, name: str, weights: str) -> None:
         self._workers[name].held.discard(weights)
-        self._broken.add(weights)
+        self._broken.add((name, weights))
 
     # ---- what followed ----
 
@@ -167,8 +169,8 @@ class Workbook:
             self._broke(f"{what} with {batch.variant!r}, which was not offered any more when it came")
         if (ref, batch.variant) in self._failed:
             self._broke(f"{what} with {batch.variant!r}, which failed on it before")
-        if variant.weights in self._broken:
-            self._broke(f"{what} with {variant.weights!r}, which could not be loaded")
+        if (batch.worker, variant.weights) in self._broken:
+            self._broke(f"{what} with {variant.weights!r}, which {batch.worker!r} could not load")
 
     def load(self, command: Load) -> float:
         """What the batch behind it has to wait for this load, as believed; 0 if none does."""
@@ -217,7 +219,8 @@ class Workbook:
         return batch if batch is not None and batch_id in self._workers[batch.command.worker].given else None
 
     def _fails(self, batch: RunBatch) -> list[RowRef]:
-        self._failed |= {(ref, batch.variant) for ref in batch.rows}
+        if (batch.worker, self._variants[batch.application, batch.variant].weights) not in self._broken:
+            self._failed |= {(ref, batch.variant) for ref in batch.rows}
         return list(batch.rows)
 
     def _ended(self, batch: RunBatch) -> None:

@@ -215,7 +215,8 @@ class Registrations(Database):
         for one in self.of(application):
             state = Life.ACTIVE if one.revision == revision else _without_it(one.state)
             if state is not one.state:
-                why = "it is served" if state is Life.ACTIVE else "it was served, and another is now"
+                now = "nothing is under this name now" if revision == NOTHING else "another is now"
+                why = "it is served" if state is Life.ACTIVE else f"it was served, and {now}"
                 value = msgspec.json.encode(replace(one, state=state, why=why, changed_at=at)).decode()
                 connection.execute(
                     "UPDATE registrations SET state = ?, value = ?, changed_at = ? "

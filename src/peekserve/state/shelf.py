@@ -48,8 +48,11 @@ class Shelf:
         sha = whole.hexdigest()
         revision = self._name(application, sha)
         place = self.root(application, revision)
-        if (place / ".sha").is_file():
+        here = (place / ".sha").is_file()
+        if here and all((place / application / name).is_file() for name in digests):
             return revision, sha
+        if here:  # somebody took a file away: it is laid anew
+            shutil.rmtree(place)
         self._models.mkdir(parents=True, exist_ok=True)
         draft = self.desk() / application
         for name, digest in sorted(digests.items()):

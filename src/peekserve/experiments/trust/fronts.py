@@ -16,7 +16,7 @@ import threading
 import time
 import zipfile
 from collections import deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,8 @@ FILES = ("state.sqlite", "history.sqlite", FILE)
 _LEAST_S, _MOST_S = 0.3, 4.0
 # A front whose parent sees it gone leaves no worker behind for longer.
 _GONE_S = 5.0
+# For the first lesson to be acknowledged.
+_PATIENCE_S = 10.0
 # A new revision is checked and loaded in the meantime.
 _SERVED_S = 120.0
 _NOT_OFFERED = 501
@@ -149,18 +151,27 @@ def _killed(where: Yard, server: ServerProcess, after_s: float, key: str, rng: n
     workers, asked = workers_of(server.pid), with_key(calls, key)
     teacher.start()
     with bound_to(where.cores):
-        gone_s = asyncio.run(_until_killed(server.pid, workers, send(server.http, asked, replied), after_s))
+        load = send(server.http, asked, replied)
+        gone_s = asyncio.run(_until_killed(server.pid, workers, load, after_s, lambda: bool(teacher.taught)))
     teacher.over = True
     teacher.join()
     return Life(frozenset(answered), teacher.taught, gone_s)
 
 
 async def _until_killed(
-    front: int, workers: Sequence[int], load: Coroutine[Any, Any, object], after_s: float
+    front: int,
+    workers: Sequence[int],
+    load: Coroutine[Any, Any, object],
+    after_s: float,
+    begun: Callable[[], bool],
 ) -> float:
-    """Kill the front in the middle of its load; seconds until its workers are gone, infinite where they stay."""
+    """Kill the front in the middle of its load; seconds until its workers are gone, infinite where they stay. On a slow
+    machine not before anything was acknowledged that could be lost (`begun`), which is waited for a while."""
     sending = asyncio.create_task(load)
     await asyncio.sleep(after_s)
+    patient_until = time.monotonic() + _PATIENCE_S
+    while not begun() and time.monotonic() < patient_until:
+        await asyncio.sleep(0.005)
     struck_at = time.monotonic()
     os.kill(front, signal.SIGKILL)
     while alive(workers) and time.monotonic() < struck_at + _GONE_S:

@@ -159,7 +159,7 @@ def naming(model: str) -> bytes:
     return YAML.format(name="guest", model=model).encode()
 
 
-def npz(**arrays: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def npz(**arrays: np.ndarray) -> bytes:
     out = io.BytesIO()
     np.savez(out, **arrays)  # type: ignore[arg-type]
     return out.getvalue()

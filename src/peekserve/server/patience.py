@@ -51,6 +51,40 @@ class _Stopped(Exception):
     """Stops the parser; `PatientProtocol._wrong` has the words."""
 
 
+class _Whole:
+    """A transport for one answer, which hands its head to the system together with what follows in the same turn of the
+    loop. uvicorn writes them apart, and each write wakes whoever reads."""
+
+    __slots__ = ("_head", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head: bytes | None = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head is None or data.startswith(b"HTTP/1.1 100 "):
+            self._transport.write(data)
+        elif self._head:
+            self._transport.write(self._head + data)
+            self._head = None
+        else:
+            self._head = data
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+            self._head = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class PatientProtocol(HttpToolsProtocol):
     """One connection. The limits are the class's, so that a test can have smaller ones; and so is `refused`, which is
     told once of each connection that was turned away."""
@@ -146,6 +180,8 @@ class PatientProtocol(HttpToolsProtocol):
         self._come()
         self._at, self._loose_bytes = _At.HEADED, 0
         super().on_headers_complete()
+        if getattr(self.cycle, "transport", None) is self.transport:  # there is none for what asks to be upgraded
+            self.cycle.transport = _Whole(self.transport, self.loop)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         if self._at is _At.HEADED:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from peekserve.domain.messages import LoadFailed, Woke, WorkerDown, WorkerUp
+from peekserve.domain.messages import LoadFailed, Offered, Woke, WorkerDown, WorkerUp
 from peekserve.server.logs import WorkerLog, make_logger
 
 pytestmark = pytest.mark.core
@@ -18,9 +18,11 @@ def test_a_death_is_written_down_with_its_last_words():
         WorkerUp("cpu-0", "cpu", 100),
         WorkerDown("cpu-0", "ended by SIGKILL | no memory"),
         LoadFailed("cpu-0", "digits/cnn", "damaged"),
+        Offered("digits@3f9a", ("mlp",)),
         Woke(),
     ):
         log.event(event, 1.0)
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [line["event"] for line in lines] == ["worker_up", "worker_down", "load_failed"]
+    assert [line["event"] for line in lines] == ["worker_up", "worker_down", "load_failed", "offered"]
+    assert (lines[3]["model"], lines[3]["variants"]) == ("digits", ["mlp"])
     assert (lines[1]["level"], lines[1]["error"]) == ("warning", "ended by SIGKILL | no memory")

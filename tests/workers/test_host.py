@@ -1,9 +1,12 @@
 """A worker without its process: what it does for each message."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from peekserve.clock import ManualClock
+from peekserve.errors import InvalidModel
 from peekserve.workers import frames
 from peekserve.workers.host import Host
 from peekserve.workers.ring import Ring, RingReader
@@ -75,3 +78,21 @@ def test_whoever_shares_the_weights_is_warmed_up_with_them():
 
 def test_a_ping_is_answered(host):
     assert host[0].handle(frames.Ping(), 0.0) == frames.Pong()
+
+
+class Missing(Counting):
+    """A runtime that finds no file."""
+
+    def load(self, variant, classes):
+        raise InvalidModel(f"{variant.model}: no such file")
+
+
+def test_where_a_model_lies_on_this_machine_is_nobodys_business():
+    ring = Ring(64)
+    host = Host(Missing(), RingReader(ring.fd, 64), ManualClock())
+    app = an_application(a_variant(timing=takes(0.01)))
+    variant = replace(app.variants[0], model="/srv/ward/repository/ecg/linear/model.onnx")
+    host.handle(frames.Describe("tiny", variant, CLASSES, app.inputs), 0.0)
+    refused = host.handle(frames.LoadModel("tiny", "linear"), 0.0)
+    assert refused == frames.ModelRefused(variant.weights, "linear/model.onnx: no such file")
+    ring.close()

@@ -10,7 +10,8 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger
 
-from peekserve.domain.messages import Command, Event, LoadFailed, WorkerDown, WorkerUp
+from peekserve.domain.application import public
+from peekserve.domain.messages import Command, Event, LoadFailed, Offered, WorkerDown, WorkerUp
 
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 
@@ -38,7 +39,7 @@ def make_logger(stream: TextIO | None = None, level: str = "info") -> FilteringB
 
 class WorkerLog:
     """Writes down what becomes of workers (an Observer of the driver): a death with its signal or status, its last
-    words, and the reason where it was ended by us."""
+    words, and the reason where it was ended by us; and what is loaded and unloaded by hand or by a swap."""
 
     def __init__(self, log: FilteringBoundLogger) -> None:
         self._log = log
@@ -49,6 +50,8 @@ class WorkerLog:
                 self._log.info("worker_up", worker=worker)
             case WorkerDown(worker, error):
                 self._log.warning("worker_down", worker=worker, error=error)
+            case Offered(key, variants):
+                self._log.info("offered", model=public(key), variants=list(variants))
             case LoadFailed(worker, weights, error):
                 self._log.warning("load_failed", worker=worker, weights=weights, error=error)
             case _:

@@ -180,7 +180,9 @@ class PatientProtocol(HttpToolsProtocol):
         self._come()
         self._at, self._loose_bytes = _At.HEADED, 0
         super().on_headers_complete()
-        if getattr(self.cycle, "transport", None) is self.transport:  # there is none for what asks to be upgraded
+        if (
+            getattr(self.cycle, "transport", None) is self.transport
+        ):  # there is none for what asks to be upgraded
             self.cycle.transport = _Whole(self.transport, self.loop)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:

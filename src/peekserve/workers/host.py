@@ -1,12 +1,14 @@
 """A worker without its process: takes one message, does it, says what came of it."""
 
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from peekserve.clock import Clock
+from peekserve.domain.application import Variant
 from peekserve.errors import BackendError, PeekserveError
 from peekserve.runtimes.base import Inputs, Runtime, Scores
 from peekserve.runtimes.memory import give_back, held_bytes
@@ -70,7 +72,7 @@ class Host:
         except (PeekserveError, MemoryError) as error:
             self._runtime.unload(variant.weights)
             give_back()  # a load that failed half way left its first half
-            return frames.ModelRefused(variant.weights, _words(error))
+            return frames.ModelRefused(variant.weights, _words(error, variant))
         # A load with a warm-up is the one that saw it all, and no pages that an earlier model left behind.
         self._held[model] = max(held, held_bytes() - before, self._held.get(model, 0))
         if warm:
@@ -100,7 +102,7 @@ class Host:
             inputs = {tensor.name: self._array(tensor) for tensor in message.tensors}
             scores = self._checked(what, inputs, self._runtime.run(what.variant, what.classes, inputs))
         except (PeekserveError, MemoryError) as error:
-            return frames.RunFailed(message.batch_id, _words(error))
+            return frames.RunFailed(message.batch_id, _words(error, what.variant))
         return frames.RanModel(message.batch_id, len(scores), scores.tobytes(), started_at, self._clock.now())
 
     def _checked(self, what: frames.Describe, inputs: Inputs, scores: Scores) -> Scores:
@@ -115,6 +117,9 @@ class Host:
         return np.frombuffer(tensor.data, frames.dtype_of(tensor)).reshape(tensor.shape)
 
 
-def _words(error: Exception) -> str:
-    """Of an error for the front. Memory that ran out says little of itself."""
-    return f"out of memory {error}".strip() if isinstance(error, MemoryError) else str(error)
+def _words(error: Exception, variant: Variant) -> str:
+    """Of an error for the front, which may tell a client: where a model lies on this machine is not theirs to know.
+    Memory that ran out says little of itself."""
+    said = f"out of memory {error}".strip() if isinstance(error, MemoryError) else str(error)
+    folder = str(Path(variant.model).parent.parent)
+    return said.replace(f"{folder}/", "") if len(folder) > 1 else said

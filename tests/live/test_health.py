@@ -28,16 +28,18 @@ def test_a_worker_that_was_well_may_be_gone_for_a_minute():
     assert not health.live(160.0)
 
 
-def test_one_that_comes_back_late_makes_it_alive_again():
+def test_one_that_comes_back_late_makes_it_alive_again_when_it_has_lived_for_a_while():
     health = a_server((0.0, 100.0), (200.0, None))
-    assert health.live(201.0)
+    assert not health.live(209.0)
+    assert health.live(210.0)
     assert health.live(1e6)
 
 
-def test_workers_that_die_again_and_again_are_no_life():
+def test_workers_that_die_again_and_again_are_no_life_not_even_while_one_is_up():
     health = a_server((0.0, 100.0), *((at, at + 0.5) for at in range(101, 170, 5)))
     assert not health.live(170.0)
     health.up("cpu-0", 170.0)
+    assert not health.live(171.0)
     health.down("cpu-0", 180.0)  # long enough to be more than another try
     assert health.live(239.0)
 

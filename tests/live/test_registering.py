@@ -343,7 +343,21 @@ async def test_what_was_half_done_is_taken_up_by_the_next_server(tmp_path):
     stray = stage.state / "applications" / "plain" / "0123"
     stray.mkdir()
     after = Stage(tmp_path)
+    await after.registrar.tidy()
     await after.registrar.resume()
     assert (await after.registrar.settled("plain", one.revision)).state is Life.ACTIVE
     assert not stray.exists()
     await after.registrar.stop()
+
+
+async def test_what_comes_in_before_a_server_has_taken_up_the_old_is_begun_once(tmp_path):
+    stage = Stage(tmp_path)
+    await stage.registrar.tidy()
+    stage.looks.gate.clear()
+    one = await stage.put("good")
+    await stage.until(one.revision, Life.CHECKING)
+    await stage.registrar.resume()
+    stage.looks.gate.set()
+    assert (await stage.registrar.settled("plain", one.revision)).state is Life.ACTIVE
+    assert stage.looks.asked == 1
+    await stage.registrar.stop()

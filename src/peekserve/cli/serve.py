@@ -143,6 +143,7 @@ async def _serve(
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _asked_to_stop, stopping, number)
+        await registrar.tidy()
         addresses = await doors.open()
         if not await _ready_before(stopping, core.driver.until_ready()):
             await doors.close()

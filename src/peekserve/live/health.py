@@ -11,9 +11,9 @@ PATIENCE_S = 60.0
 
 
 class Health:
-    """A server is alive while a worker is up, and for `patience_s` after the last one that had been up for `proven_s`
-    went down: workers that come up and die at their first batch for a minute on end are no life. Before the first one
-    is up it is starting, which has a limit of its own.
+    """A server is alive while a worker is up that has been so for `proven_s`, and for `patience_s` after the last such
+    one went down, or the first of all came up: workers that come up and die at their first batch for a minute on end
+    are no life. Before the first one is up it is starting, which has a limit of its own.
 
     >>> health = Health(proven_s=10.0, patience_s=60.0)
     >>> health.up("cpu-0", now=0.0)
@@ -39,4 +39,5 @@ class Health:
             self._well_until = now
 
     def live(self, now: float) -> bool:
-        return bool(self._up_since) or now - self._well_until < self._patience_s
+        proven = any(now - since >= self._proven_s for since in self._up_since.values())
+        return proven or now - self._well_until < self._patience_s

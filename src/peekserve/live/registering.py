@@ -65,12 +65,16 @@ class Registrar:
 
     # ---- life ----
 
-    async def resume(self) -> None:
-        """Take up what an earlier server left half done, and clear away what nobody knows of."""
+    async def tidy(self) -> None:
+        """Clear away what nobody knows of, before anything comes in."""
         known = await self._desk.kept(self._desk.registrations.of)
         await self._desk.kept(self._desk.shelf.tidy, [(one.application, one.revision) for one in known])
-        for one in known:
-            if one.state in UNDER_WAY and not self._refused:
+
+    async def resume(self) -> None:
+        """Take up what an earlier server left half done; what came in meanwhile is under way."""
+        for one in await self._desk.kept(self._desk.registrations.of):
+            begun = (one.application, one.revision) in self._lives
+            if one.state in UNDER_WAY and not begun and not self._refused:
                 self._begin(one)
 
     async def stop(self) -> None:

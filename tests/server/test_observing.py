@@ -9,6 +9,7 @@ from peekserve.domain.messages import (
     Arrived,
     BatchDone,
     BatchFailed,
+    Load,
     Loaded,
     LoadFailed,
     Peeked,
@@ -121,7 +122,7 @@ def test_memory_follows_loads_unloads_and_deaths():
         WorkerUp("cpu:0", "cpu", 1000), Loaded("cpu:0", "a", 0.2, 300), Loaded("cpu:0", "b", 0.2, 400)
     )
     story.happened(LoadFailed("cpu:0", "c", "damaged"))
-    story.ordered(Unload("cpu:0", "a"), Restart("cpu:0", "no answer"))
+    story.ordered(Unload("cpu:0", "a"), Load("cpu:0", "b", "ecg", "cnn"), Restart("cpu:0", "no answer"))
     assert story.value("model_memory_bytes", worker="cpu:0", weights="a") is None
     assert story.value("model_memory_bytes", worker="cpu:0", weights="b") == 400
     assert story.value("memory_budget_bytes", worker="cpu:0") == 1000
@@ -129,6 +130,9 @@ def test_memory_follows_loads_unloads_and_deaths():
     story.happened(WorkerDown("cpu:0", "killed"))
     assert story.value("model_memory_bytes", worker="cpu:0", weights="b") is None
     assert story.value("worker_restarts_total", reason="hang") == 1
+    story.ordered(Unload("cpu:0", "b"))
+    assert story.value("evictions_total", reason="budget") == 1
+    assert story.value("evictions_total", reason="unused") == 1
 
 
 def test_what_is_over_is_forgotten():

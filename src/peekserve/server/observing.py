@@ -44,7 +44,7 @@ class Counter:
 
     def load_failed(self, worker: str, weights: str) -> None: ...
 
-    def unloaded(self, worker: str, weights: str) -> None: ...
+    def unloaded(self, worker: str, weights: str, reason: str) -> None: ...
 
     def worker_up(self, worker: str, budget_bytes: int) -> None: ...
 
@@ -111,6 +111,8 @@ class Following:
                 pass
 
     def commands(self, commands: Sequence[Command], now: float) -> None:
+        # What makes room goes in the step in which the other comes; what nobody may use any more goes by itself.
+        crowded = {command.worker for command in commands if isinstance(command, Load)}
         for command in commands:
             match command:
                 case RunBatch(application=key):
@@ -129,8 +131,9 @@ class Following:
                         for counter in self._counters:
                             counter.answered(request, command, now)
                 case Unload(worker, weights):
+                    reason = "budget" if worker in crowded else "unused"
                     for counter in self._counters:
-                        counter.unloaded(worker, weights)
+                        counter.unloaded(worker, weights, reason)
                 case Restart(worker):
                     self._hung.add(worker)
                 case Load() | _:

@@ -249,8 +249,8 @@ class Telemetry(Counter):
     def load_failed(self, worker: str, weights: str) -> None:
         self._loads.labels("failed").inc()
 
-    def unloaded(self, worker: str, weights: str) -> None:
-        self._evictions.labels("budget").inc()
+    def unloaded(self, worker: str, weights: str, reason: str) -> None:
+        self._evictions.labels(reason).inc()
         self._forget(worker, weights)
 
     def worker_up(self, worker: str, budget_bytes: int) -> None:

@@ -1,5 +1,7 @@
 """Blows, ledgers and flatness, without a server."""
 
+import subprocess
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from peekserve.domain.messages import Answer, Arrived, Woke
 from peekserve.domain.request import Outcome, Reason
 from peekserve.experiments.table import Interval, Table
 from peekserve.experiments.trust import cycles, kills, soak
-from peekserve.experiments.trust.blows import HUNG, KILLED, planned
+from peekserve.experiments.trust.blows import HUNG, KILLED, Blow, Striker, planned
 from peekserve.experiments.trust.flatness import growth, thirds
 from peekserve.experiments.trust.ledger import DOWN, SERVED, UP, Ledger, Recovery, follow, recovery
 from peekserve.experiments.trust.watching import Held
@@ -58,6 +60,14 @@ def test_blows_are_planned_by_their_seed_a_second_apart_and_every_fifth_is_a_han
     assert [blow.how for blow in first].count(HUNG) == 5
     assert {blow.how for blow in first} == {HUNG, KILLED}
     assert min(np.diff([blow.at for blow in first])) >= 1.0
+
+
+def test_nobody_is_struck_where_the_front_is_gone():
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    striker = Striker(gone.pid, [Blow(0.0, KILLED)])
+    striker.run()
+    assert not striker.struck
 
 
 def test_a_flat_series_is_flat_and_one_that_grows_grows():

@@ -106,9 +106,10 @@ class Looks:
         self.gate = asyncio.Event()
         self.gate.set()
         self.asked = 0
+        self.tell: Callable[[Progress], None] = lambda progress: None
 
     async def __call__(self, root: Path, name: str, tell: Callable[[Progress], None]) -> Onboarded:
-        self.asked += 1
+        self.asked, self.tell = self.asked + 1, tell
         await self.gate.wait()
         word = (root / name / "application.yaml").read_text().split()[0]
         if word == "wrong":
@@ -130,6 +131,7 @@ class Stage:
         shadow_s: float = 60.0,
         known: bool = True,
         unpack: Callable[[Path, Path], None] | None = None,
+        load_s: float = 60.0,
     ) -> None:
         self.state = tmp_path / "state"
         folder = tmp_path / "plain"
@@ -153,7 +155,7 @@ class Stage:
             lambda *told: self.logged.append(told),
         )
         own = {"plain": self.own} if known else {}
-        serving = Serving(self.driver, self.driver, self.desk, own)
+        serving = Serving(self.driver, self.driver, self.desk, own, load_s)
         self.registrar = Registrar(serving, self.mirror, self.desk, refused, shadow_s)
 
     def tick(self) -> float:

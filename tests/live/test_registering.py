@@ -1,15 +1,25 @@
 """The life of a revision: a scripted process looks at it, a scripted driver serves it."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from peekserve.domain.messages import Answer, Confirmed
 from peekserve.domain.request import SHADOW, Outcome, Reason
-from peekserve.errors import InvalidRequest, NotOffered, UnknownApplication, UnknownRevision, WrongState
+from peekserve.errors import (
+    InvalidRequest,
+    NoRoom,
+    NotOffered,
+    UnknownApplication,
+    UnknownRevision,
+    WrongState,
+)
+from peekserve.live.onboarding import Progress
 from peekserve.live.registering import Wanted
+from peekserve.live.serving import finding_room
 from peekserve.live.shadowing import AT_ONCE
-from peekserve.state.registrations import NOTHING, OWN, Life
+from peekserve.state.registrations import NOTHING, OWN, Life, Registration, Registrations
 from peekserve.state.shelf import Shelf
 from tests.live.registered import BOTH, Stage, an_application, says
 
@@ -55,6 +65,16 @@ async def test_one_that_does_not_load_never_takes_over(tmp_path):
     one = await stage.send("good")
     assert (one.state, one.why) == (Life.FAILED, "it could not be loaded: out of memory")
     assert stage.driver.told[-1] == ("offer", f"plain@{one.revision}")
+    assert stage.driver.applications["plain"] is stage.own
+    await stage.registrar.stop()
+
+
+@pytest.mark.parametrize(("rows", "state"), [(0, Life.FAILED), (5, Life.REJECTED)])
+async def test_a_load_that_never_ends_is_not_waited_for(tmp_path, rows, state):
+    stage = Stage(tmp_path, load_s=0.01)
+    stage.driver.offer = lambda *_: asyncio.get_running_loop().create_future()
+    one = await stage.send("good", rows=rows)
+    assert (one.state, one.why) == (state, "it was not loaded within 0.01 s")
     assert stage.driver.applications["plain"] is stage.own
     await stage.registrar.stop()
 
@@ -111,6 +131,21 @@ async def test_a_shadow_that_fails_once_is_rejected(tmp_path, answer, why):
     assert ("activate", f"plain@{one.revision}") not in stage.driver.told
     assert stage.driver.told[-1] == ("offer", f"plain@{one.revision}")
     assert not stage.mirror.shadowing
+    await stage.registrar.stop()
+
+
+async def test_a_copy_that_cannot_be_handed_in_is_no_clients_trouble(tmp_path):
+    def broken(request):
+        raise RuntimeError("no place for it")
+
+    stage = Stage(tmp_path)
+    stage.driver.answer = broken
+    one = await stage.put("good", rows=50)
+    while not stage.mirror.shadowing:
+        await asyncio.sleep(0)
+    await stage.live()
+    one = await stage.registrar.settled("plain", one.revision)
+    assert (one.state, "no place for it" in one.why) == (Life.REJECTED, True)
     await stage.registrar.stop()
 
 
@@ -185,6 +220,36 @@ async def test_roll_back_goes_back_one_by_one_to_the_repositorys_own(tmp_path):
     await serving.swap("plain", second.revision)
     assert await serving.rollback("plain") == OWN
     assert (await serving.swap("plain", OWN)) is None
+    await stage.registrar.stop()
+
+
+async def test_a_swap_that_nobody_waits_for_any_more_is_whole(tmp_path):
+    """What is written down as served is what clients get."""
+    stage = Stage(tmp_path)
+    one = await stage.send("good", by_hand=True)
+    key = f"plain@{one.revision}"
+    swap = asyncio.ensure_future(stage.registrar.serving.swap("plain", one.revision))
+    while ("offer", key, *BOTH) not in stage.driver.told:
+        await asyncio.sleep(0)
+    swap.cancel()
+    while not swap.done() or stage.registrar.serving.current("plain") != one.revision:
+        await asyncio.sleep(0)
+    assert swap.cancelled()
+    assert (await stage.registrar.find("plain", one.revision)).state is Life.ACTIVE
+    await stage.registrar.stop()
+
+
+async def test_the_last_one_is_not_rolled_back_to_nothing(tmp_path):
+    stage = Stage(tmp_path)
+    serving = stage.registrar.serving
+    one = await stage.send("good", by_hand=True)
+    await serving.withdraw("plain")
+    await serving.swap("plain", one.revision)
+    await serving.withdraw("other")
+    with pytest.raises(WrongState, match="all that is served"):
+        await serving.rollback("plain")
+    assert serving.current("plain") == one.revision
+    assert (await stage.registrar.find("plain", one.revision)).state is Life.ACTIVE
     await stage.registrar.stop()
 
 
@@ -286,6 +351,32 @@ async def test_the_same_again_is_the_same_revision(tmp_path):
     await stage.registrar.stop()
 
 
+async def test_sent_twice_at_once_it_lives_once(tmp_path):
+    stage = Stage(tmp_path)
+    first, second = await asyncio.gather(stage.put("good"), stage.put("good"))
+    assert first.revision == second.revision
+    assert (await stage.registrar.settled("plain", first.revision)).state is Life.ACTIVE
+    assert stage.looks.asked == 1
+    await stage.registrar.stop()
+
+
+async def test_one_that_nobody_looks_after_any_more_goes_on_when_it_is_sent_again(tmp_path):
+    """As where the disk was too full to note how it ended."""
+    stage = Stage(tmp_path)
+    one = await stage.send("wrong")
+    await stage.desk.kept(stage.desk.registrations.put, replace(one, state=Life.CHECKING))
+    assert (await stage.send("wrong")).state is Life.INVALID
+    assert stage.looks.asked == 2
+    await stage.registrar.stop()
+
+
+def test_a_full_database_is_no_room(tmp_path):
+    with Registrations(tmp_path / "state.sqlite") as kept:
+        kept._opened().execute("PRAGMA max_page_count = 1")  # as many as it has: the disk is full
+        with pytest.raises(NoRoom, match="full"), finding_room():
+            kept.put(Registration("plain", "abc", "abc", why="x" * 100_000))
+
+
 async def test_one_file_in_place_of_the_served_one(tmp_path):
     stage = Stage(tmp_path)
     one = await stage.registrar.amend(
@@ -317,6 +408,20 @@ async def test_a_candidate_is_forgotten_with_its_files(tmp_path):
         await stage.registrar.forget("plain", served.revision)
     kept = {path.read_bytes() for path in (stage.state / "models").iterdir()}
     assert kept == {b"good", b"same"}
+    await stage.registrar.stop()
+
+
+async def test_late_words_of_the_process_bring_nothing_back(tmp_path):
+    stage = Stage(tmp_path)
+    stage.looks.gate.clear()
+    one = await stage.put("good")
+    while not stage.looks.asked:
+        await asyncio.sleep(0)
+    await stage.registrar.forget("plain", one.revision)
+    stage.looks.tell(Progress(Life.PROFILING, "small", 1, 3))
+    assert not stage.registrar.progress
+    with pytest.raises(UnknownRevision):
+        await stage.registrar.find("plain", one.revision)
     await stage.registrar.stop()
 
 

@@ -180,6 +180,16 @@ def test_a_revision_made_of_another_shares_its_files(tmp_path):
     assert inodes[0] == inodes[1]
 
 
+def test_what_could_not_be_laid_leaves_no_bytes_behind(tmp_path):
+    shelf = Shelf(tmp_path / "state")
+    a_folder(tmp_path / "state", applications__ecg="a file, where its folder should be")
+    desk = a_folder(shelf.desk(), yaml="a", cnn__model="m")
+    with pytest.raises(OSError, match="exists"):
+        shelf.put("ecg", desk)
+    assert list((tmp_path / "state" / "uploads").iterdir()) == [desk]
+    assert not list((tmp_path / "state" / "models").iterdir())
+
+
 def test_two_that_begin_alike_have_longer_names(tmp_path):
     shelf = Shelf(tmp_path / "state")
     first, sha = shelf.put("ecg", a_folder(shelf.desk(), yaml="a"))

@@ -41,7 +41,7 @@ from peekserve.runtimes.base import Inputs
 from peekserve.runtimes.spec import RuntimeSpec
 from peekserve.state.history import Edition, History
 from peekserve.state.journal import JournalWriter
-from peekserve.state.store import Store
+from peekserve.state.store import FILE, Store
 from peekserve.workers.process import ProcessWorkers
 from peekserve.workers.remote import RemoteRuntime
 from peekserve.workers.slots import Slot
@@ -106,7 +106,7 @@ def state_folder(root: Path, settings: ServerSettings) -> Path:
 
 
 def open_store(root: Path, settings: ServerSettings) -> Store:
-    return Store(state_folder(root, settings) / "state.sqlite")
+    return Store(state_folder(root, settings) / FILE)
 
 
 def read_profiled(root: Path, store: Store, devices: Sequence[str], tell: Tell) -> tuple[Application, ...]:

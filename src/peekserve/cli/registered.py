@@ -21,11 +21,10 @@ from peekserve.registry.repository import read_repository
 from peekserve.registry.settings import ServerSettings
 from peekserve.state.registrations import NOTHING, OWN, Registrations
 from peekserve.state.shelf import Shelf
-from peekserve.state.store import Store
+from peekserve.state.store import FILE, Store
 
 # An upload may unpack to so many times its limit: archives of weights hardly shrink, labelled data do.
 UNPACKS_TO = 4
-FILE = "state.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +86,8 @@ def make_registrar(
     core: Joins,
     own: Mapping[str, Application],
 ) -> tuple[Registrar, Mirror]:
-    """On the event loop. The mirror is for the front desk, and an observer of the driver; `resume` the registrar once
-    the server is ready, and `stop` it before the driver drains."""
+    """On the event loop. The mirror is for the front desk, and an observer of the driver; `tidy` the registrar before
+    the doors open, `resume` it once the server is ready, and `stop` it before the driver drains."""
     from peekserve.server.logs import make_logger  # slow to load, and loaded by now
 
     state = state_folder(root, settings)

@@ -46,7 +46,7 @@ from peekserve.domain.messages import (
 from peekserve.domain.request import Outcome, Reason, Request
 from peekserve.errors import InvariantBroken
 from peekserve.live.alarm import Alarm
-from peekserve.live.editions import Editions
+from peekserve.live.editions import Editions, everything
 from peekserve.live.health import Health
 from peekserve.peeking.base import Lengths, Peeks
 from peekserve.workers.base import Workers
@@ -250,9 +250,9 @@ class LiveDriver:
         """Clients get this one under its name from now on. What they got before takes nothing new, and is gone when its
         last row is. Raises UnknownApplication."""
         before = self._editions.activate(key)
-        everything = tuple(variant.name for variant in self.editions[key].variants)
-        if self._editions.offered(key) != everything:
-            self.offer(key, everything)
+        variants = everything(self.editions[key])
+        if self._editions.offered(key) != variants:
+            self.offer(key, variants)
         if before is not None:
             self.offer(before.key, ())
 

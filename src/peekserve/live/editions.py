@@ -30,7 +30,7 @@ class Editions:
     def __init__(self, applications: Iterable[Application]) -> None:
         self.known = {app.key: app for app in applications}
         self.active = {app.name: app for app in self.known.values()}
-        self._offered = {app.key: _everything(app) for app in self.known.values()}
+        self._offered = {app.key: everything(app) for app in self.known.values()}
         self._served = set(self.known)
         self._devices: dict[str, str] = {}
         self._broken: dict[tuple[str, str], str] = {}
@@ -57,7 +57,7 @@ class Editions:
 
     def joined(self, application: Application) -> None:
         self.known[application.key] = application
-        self._offered[application.key] = _everything(application)
+        self._offered[application.key] = everything(application)
 
     def activate(self, key: str) -> Application | None:
         """Clients get this one from now on; the one that they got before, if it is another."""
@@ -171,5 +171,6 @@ class Editions:
                 pass
 
 
-def _everything(application: Application) -> tuple[str, ...]:
+def everything(application: Application) -> tuple[str, ...]:
+    """The names of all its variants."""
     return tuple(variant.name for variant in application.variants)

@@ -26,7 +26,7 @@ from peekserve.errors import (
     WrongState,
 )
 from peekserve.live.onboarding import Onboarded, Progress
-from peekserve.live.serving import Desk, Serving, everything, trouble_of
+from peekserve.live.serving import Desk, Serving
 from peekserve.live.shadowing import Mirror, Shadow, unlike, worse
 from peekserve.state.registrations import UNDER_WAY, Life, Registration
 
@@ -58,6 +58,7 @@ class Registrar:
         self._refused = refused
         self._shadow_s = shadow_s
         self._one_at_a_time = asyncio.Lock()  # of the processes that look at revisions
+        self._entering = asyncio.Lock()  # or what is sent twice at once would live twice
         self._lives: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._notes: set[asyncio.Future[Registration]] = set()
         self.progress: dict[tuple[str, str], Progress] = {}
@@ -73,8 +74,7 @@ class Registrar:
     async def resume(self) -> None:
         """Take up what an earlier server left half done; what came in meanwhile is under way."""
         for one in await self._desk.kept(self._desk.registrations.of):
-            begun = (one.application, one.revision) in self._lives
-            if one.state in UNDER_WAY and not begun and not self._refused:
+            if one.state in UNDER_WAY and not self._refused:
                 self._begin(one)
 
     async def stop(self) -> None:
@@ -111,7 +111,7 @@ class Registrar:
     async def clear(self, folder: Path) -> None:
         await self._desk.kept(lambda: shutil.rmtree(folder, ignore_errors=True))
 
-    async def write(self, stream: IO[bytes], data: bytes) -> None:
+    async def write(self, stream: IO[bytes], data: bytes | bytearray) -> None:
         """To a file of an upload, away from the event loop."""
         await self._desk.kept(stream.write, data)
 
@@ -160,20 +160,24 @@ class Registrar:
 
     async def _enter(self, name: str, folder: Path, wanted: Wanted) -> Registration:
         desk = self._desk
-        revision, sha = await desk.kept(desk.shelf.put, name, folder)
-        with suppress(UnknownRevision):
-            known = await self.find(name, revision)
-            if known.state in UNDER_WAY or known.state is Life.ACTIVE:
-                return known
-        now = desk.unix_s()
-        registration = Registration(
-            name, revision, sha, Life.UPLOADED, wanted.by_hand, wanted.shadow_rows, self.serving.current(name),
-            made_at=now, changed_at=now,
-        )  # fmt: skip
-        await desk.kept(desk.registrations.put, registration)
-        desk.log(name, revision, registration.state.value, "its files are here")
-        self._begin(registration)
-        return registration
+        async with self._entering:
+            revision, sha = await desk.kept(desk.shelf.put, name, folder)
+            with suppress(UnknownRevision):
+                known = await self.find(name, revision)
+                if known.state in UNDER_WAY:
+                    # Whoever sent it was gone in the middle, or the disk was too full to note how it ended.
+                    self._begin(known)
+                if known.state in UNDER_WAY or known.state is Life.ACTIVE:
+                    return known
+            now = desk.unix_s()
+            registration = Registration(
+                name, revision, sha, Life.UPLOADED, wanted.by_hand, wanted.shadow_rows,
+                self.serving.current(name), made_at=now, changed_at=now,
+            )  # fmt: skip
+            await desk.kept(desk.registrations.put, registration)
+            desk.log(name, revision, registration.state.value, "its files are here")
+            self._begin(registration)
+            return registration
 
     # ---- what is known ----
 
@@ -209,7 +213,10 @@ class Registrar:
     # ---- the life of a revision ----
 
     def _begin(self, registration: Registration) -> None:
+        """Unless it is begun, or the next server is to begin it."""
         key = registration.application, registration.revision
+        if key in self._lives or self.leaving.is_set():
+            return
         life = asyncio.create_task(self._live(registration))
         self._lives[key] = life
 
@@ -277,9 +284,9 @@ class Registrar:
         if skipped or served is None:
             return replace(one, report={"skipped": skipped}), ""
         candidate = await self.serving.bring(name, revision, mine)
-        trouble = await self._driver.offer(candidate.key, everything(candidate))
+        trouble = await self.serving.load(candidate)
         if trouble:
-            return one, trouble_of(trouble)
+            return one, trouble
 
         def tell(compared: int) -> None:
             progress = Progress(Life.SHADOWING, "rows of live requests", compared, rows)
@@ -312,6 +319,8 @@ class Registrar:
         key = one.application, one.revision
 
         def tell(progress: Progress) -> None:
+            if key not in self.progress:
+                return  # its life is over, and these are words of the process that were still on their way
             if progress.stage is Life.PROFILING and self.progress[key].stage is not Life.PROFILING:
                 noted = asyncio.ensure_future(self._note(one, Life.PROFILING, "its variants are measured"))
                 self._notes.add(noted)

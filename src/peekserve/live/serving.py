@@ -19,7 +19,15 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from peekserve.domain.application import Application
-from peekserve.errors import NoRoom, PeekserveError, UnknownApplication, UnknownRevision, WrongState
+from peekserve.errors import (
+    InvalidConfiguration,
+    NoRoom,
+    PeekserveError,
+    UnknownApplication,
+    UnknownRevision,
+    WrongState,
+)
+from peekserve.live.editions import everything
 from peekserve.live.onboarding import Onboards, decompile
 from peekserve.live.shadowing import Submits
 from peekserve.state.registrations import NOTHING, OWN, USABLE, Registration, Registrations
@@ -28,6 +36,9 @@ from peekserve.state.shelf import Shelf
 T = TypeVar("T")
 # A disk, somebody's part of it, or the longest file that a process may write.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# A worker that does not answer a load is ended after a minute (workers/seat.py), and an application may have several
+# models, which are loaded one after the other. Whoever swaps next waits for this.
+LOAD_S = 300.0
 
 
 class Drives(Submits, Protocol):
@@ -83,8 +94,8 @@ def finding_room() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-    except sqlite3.OperationalError as error:
-        if "full" not in str(error):
+    except InvalidConfiguration as error:  # in these words state/ tells of all that SQLite cannot do
+        if getattr(error.__cause__, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
             raise
     else:
         return
@@ -92,13 +103,16 @@ def finding_room() -> Iterator[None]:
 
 
 class Serving:
-    """`own`: the applications that lie in the repository itself, by name."""
+    """`own`: the applications that lie in the repository itself, by name. `load_s`: how long a load is waited for."""
 
-    def __init__(self, driver: Drives, core: Joins, desk: Desk, own: Mapping[str, Application]) -> None:
+    def __init__(
+        self, driver: Drives, core: Joins, desk: Desk, own: Mapping[str, Application], load_s: float = LOAD_S
+    ) -> None:
         self.driver = driver
         self._core = core
         self._desk = desk
         self._own = own
+        self._load_s = load_s
         self._swapping = asyncio.Lock()
 
     def current(self, name: str) -> str:
@@ -116,17 +130,17 @@ class Serving:
 
     async def swap(self, name: str, revision: str) -> Registration | None:
         """Serve this one; None for OWN. Raises UnknownRevision, and WrongState where it cannot be served (yet)."""
-        if revision != OWN:
-            found = await self._find(name, revision)
-            if found.state not in USABLE:
-                raise WrongState(
-                    f"revision {revision} of {name!r} is {found.state}: {found.why or 'wait for it'}"
-                )
-        elif name not in self._own:
-            raise UnknownRevision(f"there is no application {name!r} in the repository itself")
-        async with self._swapping:
+        async with self._swapping:  # looked up in here: it may be forgotten while this waits
+            if revision != OWN:
+                found = await self._find(name, revision)
+                if found.state not in USABLE:
+                    raise WrongState(
+                        f"revision {revision} of {name!r} is {found.state}: {found.why or 'wait for it'}"
+                    )
+            elif name not in self._own:
+                raise UnknownRevision(f"there is no application {name!r} in the repository itself")
             await self._serve(name, revision)
-        return None if revision == OWN else await self._find(name, revision)
+            return None if revision == OWN else await self._find(name, revision)
 
     async def follow(self, one: Registration) -> bool:
         """Serve this one in its parent's place, or in that of one that came before it and took that place meanwhile.
@@ -157,7 +171,7 @@ class Serving:
 
     async def rollback(self, name: str) -> str:
         """Serve what was served before; its revision. Raises UnknownApplication where nothing has this name, and
-        WrongState where there is nothing to go back to."""
+        WrongState where there is nothing to go back to, or where all that is served would be withdrawn by it."""
         async with self._swapping:
             before = await self._desk.kept(self._desk.registrations.before, name)
             if before is None and not await self._desk.kept(self._desk.registrations.of, name):
@@ -166,6 +180,8 @@ class Serving:
                 raise WrongState(
                     f"before, the repository's own {name!r} was served, and it is gone from there"
                 )
+            if before == NOTHING:
+                self._check_not_all(name)
             if before:
                 application = await self.bring(name, before)
                 await self._load(application)
@@ -183,13 +199,17 @@ class Serving:
         served: the next server would have nothing to start with."""
         async with self._swapping:
             self.application(name)
-            if len(self.driver.applications) == 1:
-                raise WrongState(f"{name!r} is all that is served; register another application first")
+            self._check_not_all(name)
             now = self._desk.unix_s()
             before = self.current(name)
             await self._desk.kept(self._desk.registrations.swapped, name, NOTHING, before, now)
             self._desk.log(name, before, "withdrawn", "nothing is served under this name any more")
             self.driver.withdraw(name)
+
+    def _check_not_all(self, name: str) -> None:
+        """Raises WrongState where nothing else is served."""
+        if list(self.driver.applications) == [name]:
+            raise WrongState(f"{name!r} is all that is served; register another application first")
 
     async def _serve(self, name: str, revision: str) -> None:
         """Load it, write down that it is served, and let clients have it. Raises WrongState where it does not load."""
@@ -198,17 +218,31 @@ class Serving:
             return
         application = await self.bring(name, revision)
         await self._load(application)
-        now = self._desk.unix_s()
+        # Whole, also where whoever wanted it is gone by now: what is written down is what clients get.
+        await asyncio.shield(self._take_place(application, revision, current))
+
+    async def _take_place(self, application: Application, revision: str, current: str) -> None:
+        name, now = application.name, self._desk.unix_s()
         await self._desk.kept(self._desk.registrations.swapped, name, revision, current, now)
         self._desk.log(name, revision, "active", f"it takes the place of {current or 'nothing'}")
         self._core.activate(application.key)
 
     async def _load(self, application: Application) -> None:
-        trouble = await self.driver.offer(application.key, everything(application))
+        """Raises WrongState where it does not load."""
+        trouble = await self.load(application)
         if trouble:
             if self.driver.applications.get(application.name) is not application:
                 self.driver.offer(application.key, ())
-            raise WrongState(trouble_of(trouble))
+            raise WrongState(trouble)
+
+    async def load(self, application: Application) -> str:
+        """Have all its variants loaded: what went wrong, in one sentence, or nothing."""
+        try:
+            async with asyncio.timeout(self._load_s):
+                trouble = await self.driver.offer(application.key, everything(application))
+        except TimeoutError:
+            return f"it was not loaded within {self._load_s:g} s"
+        return trouble_of(trouble) if trouble else ""
 
     async def bring(self, name: str, revision: str, mine: Application | None = None) -> Application:
         """The application behind a revision, known to the driver from now on."""
@@ -242,10 +276,6 @@ class Serving:
 
     async def _find(self, name: str, revision: str) -> Registration:
         return await self._desk.kept(self._desk.registrations.find, name, revision)
-
-
-def everything(application: Application) -> tuple[str, ...]:
-    return tuple(variant.name for variant in application.variants)
 
 
 def trouble_of(by_weights: Mapping[str, str]) -> str:

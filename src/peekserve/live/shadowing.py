@@ -8,6 +8,7 @@ explains (Wilson's 95% intervals apart)? Disagreement alone is no fault: a bette
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite
@@ -22,11 +23,14 @@ from peekserve.domain.request import SHADOW, Outcome, Reason, Request, TensorRef
 from peekserve.domain.shares import wilson
 from peekserve.peeking.base import Lengths
 
+LOG = logging.getLogger(__name__)
+
 Array = npt.NDArray[np.generic]
 Inputs = Mapping[str, Array]
 
 # Of a copy, where the application sets no longest deadline.
 PATIENCE_S = 10.0
+# Copies of one candidate under way: one is looked at while the next one waits, and no queue of them grows.
 AT_ONCE = 2
 # Copies that ended like this say nothing of the model: the box was busy, or is going down.
 _BUSY = frozenset(
@@ -129,7 +133,12 @@ class Shadow:
         copy = self._copy(request, served)
         if copy is None:
             return
-        mine = self._driver.submit(copy, inputs, lengths)
+        try:
+            mine = self._driver.submit(copy, inputs, lengths)
+        except Exception as error:  # whose request it is a copy of has a client, who must not hear of it
+            LOG.exception("a copy for %s", self._candidate.key)
+            self._failed(f"a copy of a live request could not be handed to it: {error}")
+            return
         self._copies[copy.id] = mine
 
         def ended(_: asyncio.Future[Answer]) -> None:

@@ -15,9 +15,9 @@ import msgspec
 
 from peekserve.domain.application import Application
 from peekserve.errors import InvalidRequest, NotOffered, NotReady, UnknownApplication
-from peekserve.live.editions import BY_HAND
+from peekserve.live.editions import BY_HAND, everything
 from peekserve.live.registering import FILE, Registrar, Wanted
-from peekserve.live.serving import Drives, everything, trouble_of
+from peekserve.live.serving import Drives, trouble_of
 from peekserve.registry.archives import check_path
 from peekserve.server.calls import Scalar
 from peekserve.state.registrations import UNDER_WAY, Life

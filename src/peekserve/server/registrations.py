@@ -102,31 +102,29 @@ class Uploads:
 
     async def _take(self, file: Path, receive: Receive) -> None:
         size, more = 0, True
-        pieces: list[bytes] = []
-        held = 0
+        held = bytearray()  # no list of pieces: somebody may send them byte by byte
         loop = asyncio.get_running_loop()
         most_s = _SLOWEST * self._limits.wait_s
         late_at = loop.time() + most_s
         with file.open("wb") as out:
             while more:
                 if loop.time() > late_at:
-                    raise TooSlow(f"of the upload {held} bytes came in {most_s:g} s, and not its end")
+                    raise TooSlow(f"of the upload {len(held)} bytes came in {most_s:g} s, and not its end")
                 message = await self._next(receive, size)
                 if message["type"] == "http.disconnect":
                     raise Gone
                 piece: bytes = message.get("body", b"")
                 more = message.get("more_body", False)
-                size, held = size + len(piece), held + len(piece)
+                size += len(piece)
                 if size > self._limits.body:
                     raise TooLarge(
                         f"the upload has more than {self._limits.body} bytes, which is the limit (limits: upload)"
                     )
-                pieces.append(piece)
-                if held >= _TOGETHER or not more:
-                    await self._registrar.write(out, b"".join(pieces))
-                    pieces, held = [], 0
+                held += piece
+                if len(held) >= _TOGETHER or not more:
+                    await self._registrar.write(out, held)
+                    held = bytearray()
                     late_at = loop.time() + most_s
-            await self._registrar.write(out, b"")
 
     async def _next(self, receive: Receive, size: int) -> Message:
         """Whichever comes first: more of it, the end of patience, or the end of the server."""

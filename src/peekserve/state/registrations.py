@@ -44,7 +44,6 @@ class Life(StrEnum):
 
 
 UNDER_WAY = frozenset((Life.UPLOADED, Life.CHECKING, Life.PROFILING, Life.SHADOWING))
-REFUSED = frozenset((Life.INVALID, Life.FAILED, Life.REJECTED))
 USABLE = frozenset((Life.READY, Life.ACTIVE, Life.RETIRED))
 
 

@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from peekserve.errors import InvalidRequest
@@ -54,7 +54,26 @@ class Shelf:
         if here:  # somebody took a file away: it is laid anew
             shutil.rmtree(place)
         self._models.mkdir(parents=True, exist_ok=True)
-        draft = self.desk() / application
+        draft = self.desk()
+        try:
+            self._lay(folder, digests, draft / application)
+            (draft / ".sha").write_text(sha)
+            _sync(draft / ".sha")
+            for below, _, _ in os.walk(draft):
+                _sync(Path(below))
+            _sync(self._models)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(draft, place)
+        except OSError:  # a full disk, mostly: nothing of it stays there
+            shutil.rmtree(draft, ignore_errors=True)
+            self._sweep()
+            raise
+        for above in (place.parent, self._applications, self._applications.parent):
+            _sync(above)
+        return revision, sha
+
+    def _lay(self, folder: Path, digests: Mapping[str, str], draft: Path) -> None:
+        """Each file under its digest, and links to them all in `draft`."""
         for name, digest in sorted(digests.items()):
             kept = self._models / digest
             if not kept.exists():
@@ -62,15 +81,6 @@ class Shelf:
             link = draft / name
             link.parent.mkdir(parents=True, exist_ok=True)
             os.link(kept, link)
-        (draft.parent / ".sha").write_text(sha)
-        for below, _, _ in os.walk(draft.parent):
-            _sync(Path(below))
-        _sync(self._models)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(draft.parent, place)
-        _sync(place.parent)
-        _sync(self._applications)
-        return revision, sha
 
     def copy(self, source: Path, target: Path) -> None:
         """The files of one folder beside another's; those of the shelf are linked, others copied."""
@@ -130,15 +140,15 @@ def _digest(path: Path) -> str:
 
 
 def _settle(path: Path, kept: Path) -> None:
-    """Move a file to where it stays. One that has other names already (a link to the shelf) is not touched."""
+    """Move a file to where it stays."""
     path.chmod(0o444)
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
+    _sync(path)
     os.replace(path, kept)
 
 
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path) -> None:
+    """A file, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

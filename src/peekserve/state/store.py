@@ -19,6 +19,7 @@ from peekserve.state.database import Database
 T = TypeVar("T")
 Recalls = tuple[tuple[float, ...], ...]
 
+FILE = "state.sqlite"
 VERSION = 3
 
 SCHEMA = """

@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +26,7 @@ from peekserve.cli.assembly import bound_to
 from peekserve.cli.launch import ServerProcess
 from peekserve.experiments.table import Row
 from peekserve.experiments.trust.ledger import read, recovery
-from peekserve.experiments.trust.watching import workers_of
+from peekserve.experiments.trust.watching import alive, workers_of
 from peekserve.experiments.trust.yard import NAME, SETTINGS, Yard, dearest_s
 from peekserve.loadgen.arrivals import poisson
 from peekserve.loadgen.client import Call, Reply, send
@@ -58,7 +59,7 @@ def planned(count: int, rng: np.random.Generator) -> list[Blow]:
 
 
 class Striker(threading.Thread):
-    """Strikes the only worker of a front as planned; `struck` says when, and whom it found."""
+    """Strikes the only worker of a front as planned, as long as there is that front; `struck` says when and how."""
 
     def __init__(self, front: int, blows: Sequence[Blow]) -> None:
         super().__init__(name="striker", daemon=True)
@@ -71,10 +72,13 @@ class Striker(threading.Thread):
         for blow in self._blows:
             time.sleep(max(start_at + blow.at - time.monotonic(), 0.0))
             while not (pids := workers_of(self._front)):
+                if not alive([self._front]):
+                    return  # nobody will ever come up there
                 time.sleep(0.002)
             number = signal.SIGSTOP if blow.how == HUNG else signal.SIGKILL
             self.struck.append(Blow(time.monotonic(), blow.how))
-            os.kill(pids[-1], number)
+            with suppress(ProcessLookupError):  # it fell by itself: its journal says so
+                os.kill(pids[-1], number)
 
 
 def pinned(

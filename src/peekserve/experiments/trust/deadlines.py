@@ -25,18 +25,17 @@ from pathlib import Path
 
 import numpy as np
 
-from peekserve.cli.assembly import lay_out
 from peekserve.cli.launch import ServerProcess
 from peekserve.domain.messages import Answer, Arrived, BatchDone, RunBatch
 from peekserve.domain.request import Outcome, Reason
 from peekserve.experiments.spec import Experiment, Job, Panel, Series
 from peekserve.experiments.table import Floats, Interval, Row, Table, Value
 from peekserve.experiments.trust.clairvoyant import most_in_time
+from peekserve.experiments.trust.flood import cores_of
 from peekserve.experiments.trust.lab import Curve, TrustLab, keep_pace
 from peekserve.experiments.trust.yard import Yard, yard, yard_copy
 from peekserve.loadgen.apart import send_apart
 from peekserve.loadgen.client import Call, Reply
-from peekserve.registry.settings import read_settings
 from peekserve.state.journal import JournalReader
 
 MODEL_S = 0.050
@@ -142,9 +141,8 @@ def served(of: Yard, batching: str, bursts: int, rng: np.random.Generator) -> tu
         asked, budgets = calls(own, WARM + bursts, rng)
         journal = own.log.with_name("deadlines.journal")
         settings = {"log": "error", "margin": MARGIN, "journal": str(journal)}
-        front = lay_out(read_settings(own.root)[0]).front
         with ServerProcess(own.root, settings, own.log) as server:
-            sent = send_apart(server.http, asked, front)
+            sent = send_apart(server.http, asked, cores_of(own))
         size = len(BUDGETS_S) * EACH
         cut = [slice(first, first + size) for first in range(WARM * size, len(asked), size)]
         return [Burst(budgets[part], sent.replies[part]) for part in cut], read(journal)

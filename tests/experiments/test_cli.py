@@ -127,7 +127,7 @@ def test_the_page_shows_what_was_measured(where):
     assert markdown(summaries) in (DOCS / "sneakpeek.md").read_text()
 
 
-@pytest.mark.parametrize("family", ["horizon", "superserve", "cascadeserve"])
+@pytest.mark.parametrize("family", ["horizon", "superserve", "cascadeserve", "trust"])
 def test_so_do_the_other_pages(family):
     assert markdown(read_summaries(DOCS / family)) in (DOCS / f"{family}.md").read_text()
 

@@ -31,6 +31,13 @@ def test_nothing_is_wrong_in_sixty_seeds():
         assert found is None, tale(shrink(found.story, found.failure).story)
 
 
+@pytest.mark.parametrize("seed", [2945, 4360])
+def test_what_was_wrong_once_stays_mended(seed):
+    """A row that had run was turned away as if nobody had accepted it; a gear plan's only device for a stage could not
+    load its weights, and another one that could was never asked."""
+    assert list(campaign([seed])) == [None]
+
+
 @pytest.mark.parametrize("name", sorted(PLANTED.keys() - RARE))
 def test_a_planted_bug_is_found_and_its_story_becomes_short(name):
     plant = PLANTED[name]

@@ -42,7 +42,7 @@ class Endings:
             degrades = entry.on_miss is OnMiss.DEGRADE or bool(backlog.granted[slot])
             if degrades and (self._answered_by_peek(slot, now) or self._peek_may_come(entry, slot, now)):
                 continue
-            if entry.request.id in self._unseen:
+            if entry.request.id in self._unseen and not entry.begun:
                 self._ledger.turn_away(entry, self._margin_s, now)
             else:
                 self._ledger.expire(entry, now)

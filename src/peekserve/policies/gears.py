@@ -107,6 +107,8 @@ class Gears:
         self.boxes = {name: Gearbox(plan) for name, plan in self._plans.items()}
         # By lane, the variants that some device which was free once can run, bool [V].
         self.able: dict[str, Bools] = {}
+        # The same by lane and device, as it was when last seen.
+        self.runs: dict[tuple[str, str], Bools] = {}
         self._now = -inf
 
     def adapted(self, plan: GearPlan) -> GearPlan:
@@ -135,7 +137,8 @@ class Gears:
         for number, lane in enumerate(view.lanes):
             able = self.able.setdefault(lane.name, np.zeros(len(lane.variants), np.bool_))
             for worker in view.workers:
-                able |= _runs(worker, number, lane)
+                runs = self.runs[lane.name, worker.name] = _runs(worker, number, lane)
+                able |= runs
 
     def _queues(self, view: View, name: str, lanes: Sequence[int]) -> list[Queue]:
         """The queues of one application, its gear brought up to date."""
@@ -208,13 +211,16 @@ class Gears:
         name, weights = lane.variants[queue.variant], int(lane.weights[queue.variant])
         box = self.boxes[lane.name.partition("/")[0]]
         planned = {held.device for held in box.plan.placement}
+        # Where a load failed on every device that has a share of it, the others are better than nobody.
+        unable = (device for device in queue.hosts if not self._may_run(lane, device, queue.variant))
+        hosts = queue.hosts.keys() - set(unable)
 
         def may(worker: WorkerView) -> bool:
             known = worker.name in planned
             rescues = urgent and weights in worker.resident
             able = bool(_runs(worker, queue.lane, lane)[queue.variant])
             # What no device holds was asked for by name.
-            return able and (worker.name in queue.hosts or rescues or not known or not queue.hosts)
+            return able and (worker.name in hosts or rescues or not known or not hosts)
 
         able = [i for i in free if may(view.workers[i])]
         behind = {
@@ -240,6 +246,11 @@ class Gears:
             key = (name, worker.name)
             box.taken[key] = box.taken.get(key, 0) + len(rows)
         return batches
+
+    def _may_run(self, lane: LaneView, device: str, variant: int) -> bool:
+        """As far as this device was seen."""
+        runs = self.runs.get((lane.name, device))
+        return runs is None or bool(runs[variant])
 
     def _worth_running(
         self, view: View, queue: Queue, worker: WorkerView, rows: Sequence[int]

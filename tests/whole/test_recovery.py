@@ -1,32 +1,12 @@
 """A small piece of `trust-kills`, `trust-cycles` and `trust-soak`, on real servers."""
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 import pytest
 
-from peekserve.cli.assembly import lay_out, open_store, read_profiled
 from peekserve.experiments.trust.blows import struck
 from peekserve.experiments.trust.cycles import alone, through_server
 from peekserve.experiments.trust.fronts import lives
-from peekserve.experiments.trust.yard import NAME, Yard
-from peekserve.registry.labelled import read_labelled
-from peekserve.registry.settings import read_settings
 
 pytestmark = pytest.mark.whole
-
-
-@pytest.fixture(scope="module")
-def here(repository):
-    """The repository of all these tests, as the experiments know theirs."""
-    settings, _ = read_settings(repository, {})
-    layout = lay_out(settings)
-    with open_store(repository, settings) as store:
-        known = {app.name: app for app in read_profiled(repository, store, [layout.slots[0].device], print)}
-    labelled = read_labelled(Path(repository) / NAME / "test.npz", known[NAME])
-    with TemporaryDirectory() as log:
-        folder = TemporaryDirectory(dir=log)
-        yield Yard(folder, repository, known[NAME], labelled, layout.front)
 
 
 def test_a_worker_that_is_struck_under_load_serves_again_and_nobody_is_left_without_an_outcome(here):

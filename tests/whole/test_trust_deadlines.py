@@ -1,33 +1,13 @@
 """A small piece of `trust-deadlines` and `trust-overload`, on real servers."""
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 import numpy as np
 import pytest
 
-from peekserve.cli.assembly import lay_out, open_store, read_profiled
 from peekserve.experiments.trust import overload
 from peekserve.experiments.trust.deadlines import BUDGETS_S, CURVES, EACH, ON, served, told
 from peekserve.experiments.trust.flood import capacity
-from peekserve.experiments.trust.yard import NAME, Yard
-from peekserve.registry.labelled import read_labelled
-from peekserve.registry.settings import read_settings
 
 pytestmark = pytest.mark.whole
-
-
-@pytest.fixture(scope="module")
-def here(repository):
-    """The repository of all these tests, as the experiments know theirs."""
-    settings, _ = read_settings(repository, {})
-    layout = lay_out(settings)
-    with open_store(repository, settings) as store:
-        known = {app.name: app for app in read_profiled(repository, store, [layout.slots[0].device], print)}
-    labelled = read_labelled(Path(repository) / NAME / "test.npz", known[NAME])
-    with TemporaryDirectory() as log:
-        folder = TemporaryDirectory(dir=log)
-        yield Yard(folder, repository, known[NAME], labelled, layout.front)
 
 
 def test_what_a_model_of_50_ms_cannot_answer_in_20_is_refused_with_the_numbers(here):

@@ -383,18 +383,18 @@ def table(findings: Sequence[Finding]) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description="Attack a server of a repository with `digits`.")
+def command(what: str, attack: Callable[[Path], Sequence[Finding]], arguments: Sequence[str]) -> int:
+    """Read the command line of a list of attacks, try them, print what they got; 1 if one got what it should not."""
+    parser = argparse.ArgumentParser(description=what)
     parser.add_argument("repository", type=Path, help="of peekserve demo --prepare, profiled")
     parser.add_argument("--json", action="store_true", help="for machines")
     given = parser.parse_args(arguments)
-    findings = run(given.repository)
-    if given.json:
-        print(json.dumps([asdict(f) for f in findings]))
-    else:
-        print(table(findings))
+    if not (given.repository / "digits").is_dir():
+        parser.error(f"{given.repository} is no repository with the application 'digits'")
+    findings = attack(given.repository)
+    print(json.dumps([asdict(f) for f in findings]) if given.json else table(findings))
     return 0 if all(f.held and f.stands for f in findings) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(command("Attack a server of a repository with `digits`.", run, sys.argv[1:]))

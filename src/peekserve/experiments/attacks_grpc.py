@@ -6,21 +6,19 @@ As attacks.py does for HTTP: a server with keys, each attack, and after each an 
 key. Calls come from grpcio's own client; what that would never send comes as bytes of HTTP/2 from a socket.
 """
 
-import argparse
-import json
 import re
 import socket
 import struct
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 
-from peekserve.experiments.attacks import PATIENCE_S, Finding, Target, attacked, table
+from peekserve.experiments.attacks import PATIENCE_S, Finding, Target, attacked, command
 from peekserve.server.oip import CALLS, MOST_WATCHING
 from peekserve.server.oip_messages import OIP
 
@@ -360,15 +358,5 @@ def run(root: Path, attacks: Sequence[Attack] = ATTACKS) -> list[Finding]:
         return [tried(target, attack) for attack in attacks]
 
 
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description="Attack the gRPC door of a server with `digits`.")
-    parser.add_argument("repository", type=Path, help="of peekserve demo --prepare, profiled")
-    parser.add_argument("--json", action="store_true", help="for machines")
-    given = parser.parse_args(arguments)
-    findings = run(given.repository)
-    print(json.dumps([asdict(f) for f in findings]) if given.json else table(findings))
-    return 0 if all(f.held and f.stands for f in findings) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(command("Attack the gRPC door of a server with `digits`.", run, sys.argv[1:]))

@@ -8,19 +8,17 @@ nothing was written but in the state folder, nothing of it is left on the way in
 lives, and the server's own process never held more memory than an upload may have.
 """
 
-import argparse
 import gzip
-import json
 import sys
 import tarfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from peekserve.experiments import hostile_files as hostile
-from peekserve.experiments.attacks import Finding, Target, answered, attacked, good, post, table
+from peekserve.experiments.attacks import Finding, Target, answered, attacked, command, good, post
 from peekserve.experiments.hostile_uploads import (
     ADMIN,
     GZIP,
@@ -307,15 +305,5 @@ def run(root: Path, attacks: Sequence[Attack] = ATTACKS) -> list[Finding]:
         return [tried(target, attack, root) for attack in attacks]
 
 
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description="Upload what no server should take.")
-    parser.add_argument("repository", type=Path, help="of peekserve demo --prepare, profiled")
-    parser.add_argument("--json", action="store_true", help="for machines")
-    given = parser.parse_args(arguments)
-    findings = run(given.repository)
-    print(json.dumps([asdict(f) for f in findings]) if given.json else table(findings))
-    return 0 if all(f.held and f.stands for f in findings) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(command("Upload what no server should take.", run, sys.argv[1:]))

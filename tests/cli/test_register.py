@@ -157,6 +157,7 @@ def test_without_a_name_all_that_are_served_are_shown(address):
     Scripted.answers = [(200, stats), (200, none), (404, {"error": "gone"})]
     assert run("revisions", address, "--json")[1].splitlines()[-1] == json.dumps([none])
     assert run("revisions", address, "--rollback")[0] == 2
+    assert run("revisions", address, "ecg", "--swap", "abc123", "--rollback")[0] == 2
 
 
 def test_a_folder_without_an_application_is_no_application(tmp_path):

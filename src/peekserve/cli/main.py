@@ -177,6 +177,8 @@ def revisions(
     from peekserve.cli.register import listed
     from peekserve.cli.register import revisions as run
 
+    if swap and rollback:
+        raise typer.BadParameter("--swap names a revision, --rollback takes the one before: give one of them")
     if name is None and (swap or rollback):
         raise typer.BadParameter("say of which application", param_hint="NAME")
     _exit(listed(url, as_json) if name is None else run(url, name, swap, rollback, as_json))
